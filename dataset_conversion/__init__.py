@@ -1,0 +1,1 @@
+"""Converters between BraTS or MSD folders and nnU-Net's raw format."""

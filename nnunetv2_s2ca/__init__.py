@@ -1,0 +1,1 @@
+"""S2CA-Net for nnU-Net v2."""
