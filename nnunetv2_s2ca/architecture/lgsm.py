@@ -1,0 +1,88 @@
+"""The global branch of the local-global synergic module (LGSM): ConvFormer on three planes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from timm.layers import LayerScale2d, Mlp
+from torch import Tensor, nn
+
+from nnunetv2_s2ca.architecture.attention import CBAM
+from nnunetv2_s2ca.architecture.planes import fold_into_channels, unfold_from_channels
+
+LAYER_SCALE_INIT = 1e-5
+TRUNCATED_NORMAL_STD = 0.02
+
+
+class ConvFormerBlock(nn.Module):
+    """A MetaFormer block on (B, C, H, W) whose token mixer is CBAM and a pointwise convolution.
+
+    t ← t + a·conv(CBAM(norm(t))); t ← t + b·MLP(norm(t)), with a and b one factor a channel.
+    Yu et al., *MetaFormer is Actually What You Need for Vision*, CVPR 2022.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.norm1 = nn.GroupNorm(1, channels)
+        self.token_mixer = nn.Sequential(CBAM(channels), nn.Conv2d(channels, channels, 1))
+        self.layer_scale1 = LayerScale2d(channels, LAYER_SCALE_INIT)
+        self.norm2 = nn.GroupNorm(1, channels)
+        self.mlp = Mlp(channels, 4 * channels, use_conv=True)
+        self.layer_scale2 = LayerScale2d(channels, LAYER_SCALE_INIT)
+        attention = self.token_mixer[0].channel
+        for layer in (self.mlp.fc1, self.mlp.fc2, attention.reduce, attention.expand):
+            nn.init.trunc_normal_(layer.weight, std=TRUNCATED_NORMAL_STD)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.layer_scale1(self.token_mixer(self.norm1(x)))
+        return x + self.layer_scale2(self.mlp(self.norm2(x)))
+
+
+class GlobalBranch(nn.Module):
+    """See each of the three planes as one image whose channels hold the folded axis.
+
+    The three planes share all weights, but for the projections between C·L and C channels, which
+    depend on the length L of the folded axis: axes of one length share a pair of projections.
+
+    Args:
+        in_channels: channels of the input, (B, in_channels, *map_size).
+        out_channels: channels of the output, (B, out_channels, *map_size).
+        map_size: spatial size (H, W, D) of the map; the weights are tied to it.
+        embed_dim: width of the ConvFormer blocks.
+        depth: number of ConvFormer blocks.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        map_size: Sequence[int],
+        embed_dim: int,
+        depth: int,
+    ):
+        super().__init__()
+        lengths = sorted(set(map_size))
+        self.squeeze = nn.ModuleDict(
+            {str(n): nn.Conv2d(in_channels * n, in_channels, 1) for n in lengths}
+        )
+        self.embed = nn.Conv2d(in_channels, embed_dim, 1)
+        self.blocks = nn.Sequential(*(ConvFormerBlock(embed_dim) for _ in range(depth)))
+        self.norm = nn.GroupNorm(1, embed_dim)
+        self.project = nn.Conv2d(embed_dim, in_channels, 1)
+        self.expand = nn.ModuleDict(
+            {str(n): nn.Conv2d(in_channels, in_channels * n, 1) for n in lengths}
+        )
+        self.fuse = nn.Conv3d(3 * in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fuse(torch.cat([self._plane(x, axis) for axis in range(3)], dim=1))
+
+    def _plane(self, x: Tensor, axis: int) -> Tensor:
+        length = x.shape[axis + 2]
+        planes = self.squeeze[str(length)](fold_into_channels(x, axis))
+        planes = self.project(self.norm(self.blocks(self.embed(planes))))
+        return unfold_from_channels(self.expand[str(length)](planes), axis, length=length)

@@ -1,0 +1,1 @@
+"""The authors' released weights: reading them and translating their names."""
