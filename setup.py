@@ -1,18 +1,36 @@
 """Package metadata of nnunetv2-s2ca."""
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
-# Two folders of the checkout are installed under other names.
-# - `dataset_conversion` stands at the top of the checkout, but no package of so general a name
-#   may land in site-packages.
-# - `nnunetv2_s2ca/nnunet_variant` holds the module by which nnU-Net finds the trainers; nnU-Net
-#   looks below its own `variants` folder only. See the module's docstring for the why.
-RELOCATED = {
-    "nnunetv2_s2ca.dataset_conversion": "dataset_conversion",
-    "nnunetv2.training.nnUNetTrainer.variants.s2ca": "nnunetv2_s2ca/nnunet_variant",
-}
+# `dataset_conversion` stands at the top of the checkout, but no package of so general a name may
+# land in site-packages.
+RELOCATED = {"nnunetv2_s2ca.dataset_conversion": "dataset_conversion"}
+
+# Python reads this file at its start, if it lies at the top of site-packages; through it nnU-Net
+# finds the trainers. The module `nnunetv2_s2ca.startup` has the why.
+PTH_FILE = Path("nnunetv2_s2ca", "nnunetv2-s2ca.pth")
+
+
+class BuildWithPthFile(build_py):
+    """Put the `.pth` file at the top of the wheel; an editable install needs `s2ca link`."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            self.mkpath(self.build_lib)
+            shutil.copyfile(Path(__file__).parent / PTH_FILE, self._pth_output())
+
+    def get_outputs(self, include_bytecode=True):
+        outputs = super().get_outputs(include_bytecode)
+        return outputs if self.editable_mode else [*outputs, str(self._pth_output())]
+
+    def _pth_output(self):
+        return Path(self.build_lib, PTH_FILE.name)
+
 
 setup(
     name="nnunetv2-s2ca",
@@ -23,11 +41,10 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10",
-    packages=[
-        *find_packages(include=["nnunetv2_s2ca*"], exclude=["nnunetv2_s2ca.nnunet_variant"]),
-        *RELOCATED,
-    ],
+    packages=[*find_packages(include=["nnunetv2_s2ca*"]), *RELOCATED],
     package_dir=RELOCATED,
+    package_data={"nnunetv2_s2ca": [PTH_FILE.name]},
+    cmdclass={"build_py": BuildWithPthFile},
     install_requires=[
         "torch>=2.3",
         "nnunetv2>=2.8",
@@ -42,6 +59,7 @@ setup(
         "scipy>=1.10",
         "matplotlib>=3.7",
         "tqdm>=4.64",
+        "packaging>=22",
         "psutil>=5.9",
     ],
     extras_require={

@@ -27,9 +27,50 @@ def _build_parser() -> argparse.ArgumentParser:
         prog="s2ca", description="S2CA-Net for nnU-Net v2: what nnU-Net's own commands leave open."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in ():
+    for add in (_add_doctor, _add_link, _add_trainers):
         add(commands)
     return parser
+
+
+def _add_doctor(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("doctor", help="check whether training could start here")
+    parser.set_defaults(run=_run_doctor)
+
+
+def _run_doctor(args: argparse.Namespace) -> int:
+    from nnunetv2_s2ca.doctor import examine
+
+    fatal = False
+    for finding in examine():
+        print(finding)
+        fatal |= finding.fatal
+    print("Training could not start." if fatal else "Training can start.")
+    return int(fatal)
+
+
+def _add_link(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "link", help="show the trainers to nnU-Net, once after `pip install -e .`"
+    )
+    parser.add_argument("--remove", action="store_true", help="undo it")
+    parser.set_defaults(run=_run_link)
+
+
+def _run_link(args: argparse.Namespace) -> None:
+    from nnunetv2_s2ca.link import link, unlink
+
+    print(f"removed {unlink()}" if args.remove else f"wrote {link()}")
+
+
+def _add_trainers(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("trainers", help="list the trainers for `nnUNetv2_train -tr`")
+    parser.set_defaults(run=_run_trainers)
+
+
+def _run_trainers(args: argparse.Namespace) -> None:
+    from nnunetv2_s2ca.training.catalogue import describe_trainers
+
+    print(describe_trainers())
 
 
 if __name__ == "__main__":

@@ -111,9 +111,7 @@ class ShiftedMLP(nn.Module):
         rates = torch.linspace(0, MAX_DROP_PATH, depth).tolist()
         self.embed = nn.Conv2d(in_channels, embed_dim, 1)
         self.norm = nn.GroupNorm(1, embed_dim)
-        self.blocks = nn.Sequential(
-            *(AxialShiftBlock(embed_dim, drop_path=rate) for rate in rates)
-        )
+        self.blocks = nn.Sequential(*(AxialShiftBlock(embed_dim, drop_path=rate) for rate in rates))
         self.project = nn.Conv2d(embed_dim, in_channels, 1)
         self.fuse = nn.Conv3d(3 * in_channels, out_channels, 1)
         self.swap_axes = swap_axes

@@ -1,0 +1,41 @@
+"""Show an editable install of this package to nnU-Net: put the `.pth` file into site-packages."""
+
+from __future__ import annotations
+
+import shutil
+import sysconfig
+from pathlib import Path
+
+from nnunetv2_s2ca.errors import UserError
+
+PTH_FILE = Path(__file__).with_name("nnunetv2-s2ca.pth")
+
+
+def pth_target() -> Path:
+    """Where Python reads the `.pth` file: in this environment's site-packages."""
+    return Path(sysconfig.get_path("purelib")) / PTH_FILE.name
+
+
+def link() -> Path:
+    """Put the `.pth` file into place; returns where.
+
+    Raises:
+        UserError: if site-packages cannot be written to.
+    """
+    target = pth_target()
+    try:
+        shutil.copyfile(PTH_FILE, target)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {target} ({error.strerror}); install into a virtual environment of "
+            f"your own, or set the environment variable nnUNet_extTrainer to "
+            f"{PTH_FILE.with_name('training')}"
+        ) from error
+    return target
+
+
+def unlink() -> Path:
+    """Take the `.pth` file away, if it is there; returns where it was."""
+    target = pth_target()
+    target.unlink(missing_ok=True)
+    return target

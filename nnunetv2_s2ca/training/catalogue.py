@@ -1,0 +1,50 @@
+"""`s2ca trainers`: what `nnUNetv2_train -tr` can name."""
+
+from __future__ import annotations
+
+import torch
+
+from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
+from nnunetv2_s2ca.training import TRAINERS
+from nnunetv2_s2ca.training.trainer import S2CANetTrainer, nnUNetTrainerS2CA
+
+NNUNET_EPOCHS = 1000
+BRATS = {"input_channels": 4, "num_classes": 3, "patch_size": (128, 128, 128)}
+
+
+def describe_trainers() -> str:
+    """A table of the trainers: name, parameters on BraTS, recipe, and what the network is."""
+    rows = [("trainer", "parameters", "recipe", "")]
+    rows += [
+        (
+            name,
+            f"{count_parameters(trainer) / 1e6:.2f} M",
+            _recipe(trainer),
+            (trainer.__doc__ or "").partition("\n")[0],
+        )
+        for name, trainer in TRAINERS.items()
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    lines = ["  ".join([*map(str.ljust, row[:3], widths), row[3]]).rstrip() for row in rows]
+    lines.append("Parameters: for BraTS, four channels, three regions, patches of 128×128×128.")
+    return "\n".join(lines)
+
+
+def count_parameters(trainer: type[S2CANetTrainer]) -> int:
+    """Parameters of the trainer's network for BraTS at patches of 128³."""
+    with torch.device("meta"):  # shapes alone, no memory
+        network = S2CANet(**BRATS, **trainer.network_arguments)  # type: ignore[arg-type]
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _recipe(trainer: type[S2CANetTrainer]) -> str:
+    paper = issubclass(trainer, nnUNetTrainerS2CA)
+    epochs = getattr(trainer, "length_in_epochs", None) or NNUNET_EPOCHS
+    weights = trainer.deep_supervision_weights
+    return ", ".join(
+        [
+            "Adam 1e-3, warm-up, plateau, cosine" if paper else "nnU-Net's SGD 1e-2",
+            f"{epochs} epochs",
+            f"outputs {'/'.join(map(str, weights))}" if weights else "nnU-Net's output weights",
+        ]
+    )

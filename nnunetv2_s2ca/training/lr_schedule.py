@@ -1,0 +1,57 @@
+"""The paper's learning rate: warm-up, plateau, cosine."""
+
+from __future__ import annotations
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+# Zhou et al., IEEE TMI 2024: of 400 epochs 5 warm up, 50 stay at the top, 345 decay.
+WARMUP_END = 5 / 400
+PLATEAU_END = 55 / 400
+MIN_LR = 1e-6
+
+
+def learning_rate(progress: float, *, max_lr: float, min_lr: float = MIN_LR) -> float:
+    """The learning rate where `progress`, from 0 to 1, of the run is done.
+
+    Linear from `min_lr` to `max_lr`, constant, and half a cosine back to `min_lr`.
+    """
+    if progress < WARMUP_END:
+        height = progress / WARMUP_END
+    elif progress < PLATEAU_END:
+        height = 1.0
+    else:
+        decay = min((progress - PLATEAU_END) / (1 - PLATEAU_END), 1.0)
+        height = (1 + math.cos(math.pi * decay)) / 2
+    return min_lr + (max_lr - min_lr) * height
+
+
+class WarmupPlateauCosineLR(LRScheduler):
+    """The schedule in the form that nnU-Net's trainer steps: `step(epoch)` sets the epoch.
+
+    The epoch may be a fraction, for steps at each iteration. PyTorch's own pieces count their steps
+    and need their state back after an interruption, which nnU-Net's checkpoints do not keep; this
+    one, as nnU-Net's `PolyLRScheduler`, follows from the epoch alone.
+
+    Args:
+        optimizer: its groups' learning rates are the maxima.
+        num_epochs: length of the run.
+    """
+
+    def __init__(self, optimizer: Optimizer, num_epochs: int):
+        self.num_epochs = num_epochs
+        super().__init__(optimizer)
+
+    def get_lr(self) -> list[float]:
+        """The learning rate of each group at `last_epoch`."""
+        progress = self.last_epoch / self.num_epochs
+        return [learning_rate(progress, max_lr=float(base)) for base in self.base_lrs]
+
+    def step(self, epoch: float | None = None) -> None:
+        """Set the learning rates to those at `epoch` (0 if not given), fractions included."""
+        self.last_epoch = 0 if epoch is None else epoch  # type: ignore[assignment]
+        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            group["lr"] = rate
+        self._last_lr = [group["lr"] for group in self.optimizer.param_groups]

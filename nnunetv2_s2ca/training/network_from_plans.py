@@ -1,0 +1,88 @@
+"""S2CA-Net from an nnU-Net plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+
+from nnunetv2_s2ca.architecture.s2ca_net import NUM_STAGES, S2CANet
+
+# A configuration of the plan may hold keyword arguments of S2CANet here; they precede the
+# trainer's. So a model whose weights come from elsewhere says how its network is built.
+PLANS_KEY = "s2ca_net"
+
+
+def build_network(
+    plans_manager: PlansManager,
+    configuration_manager: ConfigurationManager,
+    input_channels: int,
+    num_classes: int,
+    *,
+    deep_supervision: bool,
+    arguments: Mapping[str, Any],
+) -> S2CANet:
+    """Build S2CA-Net for the plan's patch size and the first of its strides.
+
+    Args:
+        plans_manager: the plan, to name the configurations that work where this one does not.
+        configuration_manager: the configuration to build for.
+        input_channels: channels of the input.
+        num_classes: channels of the output.
+        deep_supervision: as in `S2CANet`.
+        arguments: further keyword arguments of `S2CANet`, the trainer's.
+
+    Raises:
+        ValueError: if S2CA-Net cannot be built for this configuration.
+    """
+    reason = _why_not(configuration_manager)
+    if reason is not None:
+        raise ValueError(f"{reason} {_what_works(plans_manager)}")
+    return S2CANet(
+        input_channels,
+        num_classes,
+        patch_size=configuration_manager.patch_size,
+        strides=network_strides(configuration_manager),
+        deep_supervision=deep_supervision,
+        **{**arguments, **configuration_manager.configuration.get(PLANS_KEY, {})},
+    )
+
+
+def network_strides(configuration_manager: ConfigurationManager) -> list[list[int]]:
+    """The strides into S2CA-Net's four levels: the first four of the plan's network."""
+    return [list(stride) for stride in configuration_manager.pool_op_kernel_sizes[:NUM_STAGES]]
+
+
+def _why_not(configuration_manager: ConfigurationManager) -> str | None:
+    """Why S2CA-Net cannot be built for a configuration; None if it can."""
+    patch_size = configuration_manager.patch_size
+    if len(patch_size) != 3:
+        return f"S2CA-Net is a 3D network, but this configuration plans 2D patches of {patch_size}."
+    strides = network_strides(configuration_manager)
+    if len(strides) < NUM_STAGES:
+        return (
+            f"S2CA-Net has {NUM_STAGES} levels, but this configuration plans {len(strides)} for "
+            f"patches of {patch_size}; its images are too small."
+        )
+    for axis, size in enumerate(patch_size):
+        total = 1
+        for stride in strides:
+            total *= stride[axis]
+        if size % total:
+            return (
+                f"The patch size {patch_size} is not divisible by the strides of S2CA-Net: axis "
+                f"{axis} has {size} voxels, which must be a multiple of {total}."
+            )
+    return None
+
+
+def _what_works(plans_manager: PlansManager) -> str:
+    names = [
+        name
+        for name in plans_manager.available_configurations
+        if _why_not(plans_manager.get_configuration(name)) is None
+    ]
+    if not names:
+        return "No configuration of this plan works."
+    return f"Of this plan, these configurations work: {', '.join(names)}."

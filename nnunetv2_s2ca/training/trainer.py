@@ -1,0 +1,122 @@
+"""nnU-Net's trainer with S2CA-Net in place of the U-Net, and the paper's recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from nnunetv2_s2ca.training.lr_schedule import WarmupPlateauCosineLR
+from nnunetv2_s2ca.training.network_from_plans import build_network, network_strides
+from nnunetv2_s2ca.training.pretrained import use_lenient_loader
+
+
+class S2CANetTrainer(nnUNetTrainer):
+    """nnU-Net's trainer with S2CA-Net and the paper's weights of deep supervision.
+
+    Everything else is nnU-Net's: planning, augmentation, sampling, loss, optimiser, 1000 epochs of
+    250 iterations, sliding window.
+    """
+
+    # what subclasses change: further keyword arguments of S2CANet, and the weights of the outputs
+    # from fine to coarse (nnU-Net's own if None)
+    network_arguments: ClassVar[Mapping[str, Any]] = {}
+    deep_supervision_weights: ClassVar[tuple[float, ...] | None] = (0.8, 0.6, 0.3, 0.2)
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Build S2CA-Net for the plan; nnU-Net calls this in training and in inference.
+
+        Raises:
+            ValueError: if S2CA-Net cannot be built for this configuration; says which work.
+        """
+        return build_network(
+            plans_manager,
+            configuration_manager,
+            num_input_channels,
+            num_output_channels,
+            deep_supervision=enable_deep_supervision,
+            arguments=cls.network_arguments,
+        )
+
+    def initialize(self) -> None:
+        """Build the network, its optimiser and its loss."""
+        super().initialize()
+        use_lenient_loader(self.print_to_log_file)
+
+    def _get_deep_supervision_scales(self) -> list[list[float]] | None:
+        if not self.enable_deep_supervision:
+            return None
+        total = np.cumprod(network_strides(self.configuration_manager), axis=0)
+        return (1 / total).tolist()
+
+    def _build_loss(self) -> nn.Module:
+        loss = super()._build_loss()
+        if not self.enable_deep_supervision or self.deep_supervision_weights is None:
+            return loss
+        weights = np.array(self.deep_supervision_weights)
+        return DeepSupervisionWrapper(loss.loss, weights / weights.sum())
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Save as nnU-Net does, but replace an older checkpoint only once the new one is whole."""
+        unfinished = Path(f"{filename}.unfinished")
+        super().save_checkpoint(str(unfinished))
+        if unfinished.exists() and self.local_rank == 0:
+            unfinished.replace(filename)
+
+
+class nnUNetTrainerS2CA(S2CANetTrainer):
+    """S2CA-Net as in Zhou et al., IEEE TMI 2024, trained the paper's way.
+
+    Adam, learning rate 1e-3 with warm-up, plateau and cosine, L2 weight decay 1e-5.
+    """
+
+    # for shorter runs; nnU-Net's own length if None
+    length_in_epochs: ClassVar[int | None] = None
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's own default)
+    ):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        if self.length_in_epochs is not None:
+            self.num_epochs = self.length_in_epochs
+        self.initial_lr = 1e-3
+        self.weight_decay = 1e-5
+        self.iteration = 0
+
+    def configure_optimizers(self):
+        """Adam with the paper's schedule."""
+        optimizer = torch.optim.Adam(
+            self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay
+        )
+        return optimizer, WarmupPlateauCosineLR(optimizer, self.num_epochs)
+
+    def on_train_epoch_start(self) -> None:
+        """Set the learning rate to the epoch's first, and log it."""
+        super().on_train_epoch_start()
+        self.iteration = 0
+
+    def train_step(self, batch: dict) -> dict:
+        """Step as nnU-Net does, with the learning rate of this very iteration."""
+        self.lr_scheduler.step(self.current_epoch + self.iteration / self.num_iterations_per_epoch)
+        self.iteration += 1
+        return super().train_step(batch)

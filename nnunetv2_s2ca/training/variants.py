@@ -1,0 +1,69 @@
+"""The rows of the paper's tables, and shorter runs, as trainers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nnunetv2_s2ca.training.trainer import S2CANetTrainer, nnUNetTrainerS2CA
+
+NO_BRANCHES: dict[str, Any] = {"encoder_branches": (), "decoder_branches": ()}
+
+
+class nnUNetTrainerS2CA_SGD(S2CANetTrainer):
+    """S2CA-Net with nnU-Net's optimiser and schedule: SGD, learning rate 1e-2, polynomial decay."""
+
+
+class nnUNetTrainerS2CA_S(nnUNetTrainerS2CA):
+    """S2CA-Net-S: half the channels at each level."""
+
+    network_arguments = {"features_per_stage": (8, 16, 32, 64)}
+
+
+class nnUNetTrainerS2CA_L(nnUNetTrainerS2CA):
+    """S2CA-Net-L: twice the channels at each level."""
+
+    network_arguments = {"features_per_stage": (32, 64, 128, 256)}
+
+
+class nnUNetTrainerS2CA_B(nnUNetTrainerS2CA):
+    """Ablation B: residual blocks alone, without LGSM, MCA and MS-ADC."""
+
+    network_arguments = {**NO_BRANCHES, "context_aggregation": False, "deformable_skips": False}
+
+
+class nnUNetTrainerS2CA_B_LGSM(nnUNetTrainerS2CA):
+    """Ablation B + LGSM: with global branches, without MCA and MS-ADC."""
+
+    network_arguments = {"context_aggregation": False, "deformable_skips": False}
+
+
+class nnUNetTrainerS2CA_B_LGSM_MCA(nnUNetTrainerS2CA):
+    """Ablation B + LGSM + MCA: all but MS-ADC, so with plain skip connections."""
+
+    network_arguments = {"deformable_skips": False}
+
+
+class nnUNetTrainerS2CA_noWDS(nnUNetTrainerS2CA):
+    """Ablation without weighted deep supervision: all modules, nnU-Net's usual weights."""
+
+    deep_supervision_weights = None
+
+
+def _with_length(epochs: int) -> type[nnUNetTrainerS2CA]:
+    unit = "epoch" if epochs == 1 else "epochs"
+    return type(
+        f"nnUNetTrainerS2CA_{epochs}{unit}",
+        (nnUNetTrainerS2CA,),
+        {
+            "__module__": __name__,
+            "__doc__": f"nnUNetTrainerS2CA for {epochs} {unit}.",
+            "length_in_epochs": epochs,
+        },
+    )
+
+
+# the lengths that nnU-Net offers for its own trainer, under the same names
+for _epochs in (1, 5, 10, 20, 50, 100, 250, 500, 750, 2000, 4000, 8000):
+    _trainer = _with_length(_epochs)
+    globals()[_trainer.__name__] = _trainer
+del _trainer
