@@ -23,9 +23,8 @@ PATHS = {
     "nnUNet_preprocessed": "what nnUNetv2_plan_and_preprocess makes of them",
     "nnUNet_results": "the trained models",
 }
-# A BraTS edition with 369 cases takes some 9 GB converted and 26 GB preprocessed.
+# rough needs: one BraTS edition converted, preprocessed and trained; nnU-Net's workers and one step
 LOW_DISK_GB = 40
-# nnU-Net's augmentation workers and a training step at 128³ on the CPU
 LOW_MEMORY_GB = 12
 
 

@@ -4,7 +4,7 @@ nnU-Net 2.8 finds a trainer or a preprocessor by importing the modules of its ow
 the other, and asking each for an attribute of that name. `register` makes two of these modules
 answer for our names: the modules stay as they are, and an attribute that they lack and that begins
 with our prefix is fetched from this package. A `.pth` file, which Python reads at its start, calls
-`register` in every process, so that nnU-Net's commands and their worker processes need nothing else.
+`register` in every process, so that nnU-Net's commands and their workers need nothing else.
 
 The other ways, and why not:
 
@@ -15,9 +15,9 @@ The other ways, and why not:
   where `.pth` files are not read (`python -S`, frozen programs): `training/` of this package is a
   valid value.
 
-Nothing else of nnU-Net's is touched. Without the package the `.pth` file does nothing; if the package
-is broken, only those who ask for its names see the error. Only the standard library is imported here,
-since every start of Python pays for it.
+Nothing else of nnU-Net's is touched. Without the package the `.pth` file does nothing; if the
+package is broken, only those who ask for its names see the error. Only the standard library is
+imported here, since every start of Python pays for it.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class ShiftedMLP(nn.Module):
         swap_axes: bool = False,
     ):
         super().__init__()
-        rates = torch.linspace(0, MAX_DROP_PATH, depth).tolist()
+        rates = [MAX_DROP_PATH * i / max(depth - 1, 1) for i in range(depth)]
         self.embed = nn.Conv2d(in_channels, embed_dim, 1)
         self.norm = nn.GroupNorm(1, embed_dim)
         self.blocks = nn.Sequential(*(AxialShiftBlock(embed_dim, drop_path=rate) for rate in rates))

@@ -82,8 +82,8 @@ def translate_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Entries that no rule knows keep a name that S2CA-Net does not have, so that loading the result
     strictly lists them. No tensor is copied.
     """
-    translated = {_translate(name, state): tensor for name, tensor in state.items()}
-    translated.pop(None, None)
+    pairs = ((_translate(name, state), tensor) for name, tensor in state.items())
+    translated = {name: tensor for name, tensor in pairs if name is not None}
     return {
         name: tensor
         for name, tensor in translated.items()

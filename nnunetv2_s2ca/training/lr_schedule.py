@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -44,7 +45,7 @@ class WarmupPlateauCosineLR(LRScheduler):
         self.num_epochs = num_epochs
         super().__init__(optimizer)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         """The learning rate of each group at `last_epoch`."""
         progress = self.last_epoch / self.num_epochs
         return [learning_rate(progress, max_lr=float(base)) for base in self.base_lrs]

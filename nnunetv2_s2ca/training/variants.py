@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from nnunetv2_s2ca.training.trainer import S2CANetTrainer, nnUNetTrainerS2CA
 
@@ -16,31 +16,35 @@ class nnUNetTrainerS2CA_SGD(S2CANetTrainer):
 class nnUNetTrainerS2CA_S(nnUNetTrainerS2CA):
     """S2CA-Net-S: half the channels at each level."""
 
-    network_arguments = {"features_per_stage": (8, 16, 32, 64)}
+    network_arguments: ClassVar = {"features_per_stage": (8, 16, 32, 64)}
 
 
 class nnUNetTrainerS2CA_L(nnUNetTrainerS2CA):
     """S2CA-Net-L: twice the channels at each level."""
 
-    network_arguments = {"features_per_stage": (32, 64, 128, 256)}
+    network_arguments: ClassVar = {"features_per_stage": (32, 64, 128, 256)}
 
 
 class nnUNetTrainerS2CA_B(nnUNetTrainerS2CA):
     """Ablation B: residual blocks alone, without LGSM, MCA and MS-ADC."""
 
-    network_arguments = {**NO_BRANCHES, "context_aggregation": False, "deformable_skips": False}
+    network_arguments: ClassVar = {
+        **NO_BRANCHES,
+        "context_aggregation": False,
+        "deformable_skips": False,
+    }
 
 
 class nnUNetTrainerS2CA_B_LGSM(nnUNetTrainerS2CA):
     """Ablation B + LGSM: with global branches, without MCA and MS-ADC."""
 
-    network_arguments = {"context_aggregation": False, "deformable_skips": False}
+    network_arguments: ClassVar = {"context_aggregation": False, "deformable_skips": False}
 
 
 class nnUNetTrainerS2CA_B_LGSM_MCA(nnUNetTrainerS2CA):
     """Ablation B + LGSM + MCA: all but MS-ADC, so with plain skip connections."""
 
-    network_arguments = {"deformable_skips": False}
+    network_arguments: ClassVar = {"deformable_skips": False}
 
 
 class nnUNetTrainerS2CA_noWDS(nnUNetTrainerS2CA):
