@@ -21,8 +21,8 @@ from tests.training import tiny_dataset
 
 startup.register()
 
-# The sizes and ablations of the paper with four outputs at 128³, counted on the authors' program; BraTS
-# has three regions, which saves one output of each head.
+# The sizes and ablations of the paper with four outputs at 128³, counted on the authors' program;
+# BraTS has three regions, which saves one output of each head.
 PARAMETERS_WITH_4_OUTPUTS = {
     "nnUNetTrainerS2CA": (21_445_012, (16, 32, 64, 128)),
     "nnUNetTrainerS2CA_SGD": (21_445_012, (16, 32, 64, 128)),
