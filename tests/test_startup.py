@@ -93,6 +93,6 @@ def test_trainer_is_found_through_the_environment_variable_where_pth_files_are_n
     output = subprocess.check_output(
         [sys.executable, "-c", code],
         text=True,
-        env={**_environment(), "nnUNet_extTrainer": training},
+        env={**os.environ, "nnUNet_extTrainer": training},
     )
     assert output.splitlines()[-1] == "found nnUNetTrainerS2CA"

@@ -39,9 +39,9 @@ def _train(rank: int, name: str, folder: Path, dataset: str) -> None:
         "gloo", init_method=f"file://{folder / 'rendezvous'}", rank=rank, world_size=2
     )
     # nnU-Net trains several processes on CUDA alone; what it does for CUDA is left out here
-    from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as module
+    from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as nnUNetModule
 
-    module.DDP = lambda network, device_ids: DistributedDataParallel(
+    nnUNetModule.DDP = lambda network, device_ids: DistributedDataParallel(
         network, find_unused_parameters=False
     )
     torch.nn.SyncBatchNorm.convert_sync_batchnorm = lambda network: network
