@@ -102,20 +102,22 @@ def _add_import_checkpoint(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_import_checkpoint(args: argparse.Namespace) -> None:
-    from nnunetv2_s2ca.checkpoints import importing
-
     if args.describe:
+        from nnunetv2_s2ca.checkpoints.description import describe_checkpoint
+
         for file in args.files:
-            print(importing.describe_checkpoint(file, trust=args.trust))
+            print(describe_checkpoint(file, trust=args.trust))
         return
-    folder = importing.import_checkpoints(
+    from nnunetv2_s2ca.checkpoints.importing import import_checkpoints, prediction_command
+
+    folder = import_checkpoints(
         args.files,
         output=args.output,
         dataset=args.dataset,
         trust=args.trust,
         overwrite=args.overwrite,
     )
-    print(f"wrote {folder}\npredict with: {importing.prediction_command(folder)}")
+    print(f"wrote {folder}\npredict with: {prediction_command(folder)}")
 
 
 if __name__ == "__main__":

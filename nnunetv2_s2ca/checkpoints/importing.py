@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from nnunetv2.paths import nnUNet_results
@@ -21,7 +22,7 @@ from nnunetv2_s2ca.checkpoints.model_folder import (
     write_fold,
     write_model_files,
 )
-from nnunetv2_s2ca.checkpoints.network import BRANCH_LEVELS, Architecture, translate_checkpoint
+from nnunetv2_s2ca.checkpoints.network import Architecture, translate_checkpoint
 from nnunetv2_s2ca.checkpoints.reading import read_checkpoint
 from nnunetv2_s2ca.errors import UserError
 
@@ -77,36 +78,6 @@ def import_checkpoints(
     return folder
 
 
-def describe_checkpoint(file: Path, *, trust: bool = False) -> str:
-    """What one of the authors' files holds, in a few lines.
-
-    Raises:
-        UserError: if it is not S2CA-Net's.
-    """
-    checkpoint = read_checkpoint(file, trust=trust)
-    translated = translate_checkpoint(checkpoint)
-    architecture = translated.architecture
-    patch_size = "×".join(map(str, architecture.patch_size))
-    parameters = sum(parameter.numel() for parameter in architecture.build().parameters())
-    rows = {
-        "format": f"a dict with {', '.join(checkpoint.keys)}"
-        if checkpoint.keys
-        else "a state dict",
-        "saved from": "DataParallel" if checkpoint.parallel else "the network itself",
-        "epoch": "not told" if checkpoint.epoch is None else str(checkpoint.epoch),
-        "entries": f"{len(checkpoint.weights)}, of which a forward pass uses "
-        f"{len(translated.weights)}",
-        "parameters": f"{parameters:,} in use",
-        "input": f"{architecture.input_channels} channels, patches of {patch_size}",
-        "output": f"{architecture.num_classes} channels",
-        "features": " ".join(map(str, architecture.features_per_stage)),
-        "LGSM, encoder": _describe_branches(architecture.encoder_branches),
-        "LGSM, decoder": _describe_branches(architecture.decoder_branches),
-    }
-    width = max(map(len, rows))
-    return "\n".join([str(file), *(f"  {key:{width}}  {value}" for key, value in rows.items())])
-
-
 def prediction_command(folder: Path) -> str:
     """The nnU-Net command that predicts with a model."""
     model = shlex.quote(str(folder))
@@ -127,10 +98,19 @@ def _write_model(folder: Path, files: Sequence[Path], *, dataset: str, trust: bo
             write_model_files(folder, architecture, dataset=dataset, source=source)
         elif architecture != first:
             raise UserError(
-                f"{file} holds another network than {files[0]} ({architecture} instead of "
-                f"{first}), so that they cannot be folds of one model; import them one by one"
+                f"{file} holds another network than {files[0]}, so that they cannot be folds of "
+                f"one model; import them one by one. {_differences(architecture, first)}"
             )
         write_fold(folder, fold, weights=weights, architecture=architecture, source=file.name)
+
+
+def _differences(architecture: Architecture, other: Architecture) -> str:
+    theirs = asdict(other)
+    return "; ".join(
+        f"{name}: {value} instead of {theirs[name]}"
+        for name, value in asdict(architecture).items()
+        if value != theirs[name]
+    )
 
 
 def _move_into_place(new: Path, folder: Path) -> None:
@@ -170,10 +150,3 @@ def _model_folder(output: Path | None, dataset: str | None) -> Path:
 
 def _in_use(folder: Path) -> bool:
     return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))
-
-
-def _describe_branches(branches: Sequence[tuple[int, int]]) -> str:
-    return "; ".join(
-        f"level {level}: {width} wide, {depth} blocks"
-        for level, (width, depth) in zip(BRANCH_LEVELS, branches, strict=True)
-    )
