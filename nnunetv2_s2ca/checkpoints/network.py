@@ -70,11 +70,11 @@ def translate_checkpoint(checkpoint: AuthorsCheckpoint) -> TranslatedCheckpoint:
         UserError: if the file is not S2CA-Net's; lists what is missing, left over or of a wrong
             shape.
     """
-    weights = translate_state_dict(checkpoint.weights)
     try:
+        weights = translate_state_dict(checkpoint.weights)
         architecture = _find_architecture(weights)
         expected = architecture.build().state_dict()
-    except (KeyError, IndexError, ValueError, RuntimeError) as error:
+    except (ArithmeticError, IndexError, RuntimeError, ValueError) as error:
         raise UserError(
             f"{checkpoint.path} holds {len(checkpoint.weights)} entries, such as "
             f"{_enumerate(checkpoint.weights, limit=3)}, from which no S2CA-Net can be made out "
@@ -108,12 +108,12 @@ def translate_checkpoint(checkpoint: AuthorsCheckpoint) -> TranslatedCheckpoint:
 def _find_architecture(weights: Mapping[str, Tensor]) -> Architecture:
     length = _only_match(weights, rf"encoder\.branches\.{BRANCH_LEVELS[0]}\.squeeze\.(\d+)\.weight")
     return Architecture(
-        input_channels=weights["encoder.stages.0.unit1.depthwise.weight"].shape[0],
-        num_classes=weights["decoder.seg_layers.0.weight"].shape[0],
+        input_channels=_size(weights, "encoder.stages.0.unit1.depthwise.weight"),
+        num_classes=_size(weights, "decoder.seg_layers.0.weight"),
         # the fold at this level is as long as the patch, divided by the strides so far
         patch_size=(int(length) * 2 ** BRANCH_LEVELS[0],) * 3,
         features_per_stage=tuple(
-            weights[f"encoder.stages.{level}.unit1.pointwise.weight"].shape[0]
+            _size(weights, f"encoder.stages.{level}.unit1.pointwise.weight")
             for level in range(NUM_STAGES)
         ),
         encoder_branches=_find_branches(weights, "encoder"),
@@ -124,17 +124,23 @@ def _find_architecture(weights: Mapping[str, Tensor]) -> Architecture:
 def _find_branches(weights: Mapping[str, Tensor], side: str) -> tuple[tuple[int, int], ...]:
     return tuple(
         (
-            weights[f"{side}.branches.{level}.embed.weight"].shape[0],
+            _size(weights, f"{side}.branches.{level}.embed.weight"),
             len(_matches(weights, rf"{side}\.branches\.{level}\.blocks\.(\d+)\..*")),
         )
         for level in BRANCH_LEVELS
     )
 
 
+def _size(weights: Mapping[str, Tensor], name: str) -> int:
+    if name not in weights:
+        raise ValueError(f"{name} is missing")
+    return weights[name].shape[0]
+
+
 def _only_match(names: Iterable[str], pattern: str) -> str:
     found = _matches(names, pattern)
     if len(found) != 1:
-        raise ValueError(f"{len(found)} entries like {pattern}")
+        raise ValueError(f"there are {len(found)} entries like {pattern}, not one")
     return found.pop()
 
 

@@ -72,8 +72,6 @@ def save(
 
 def network_of(state: dict[str, Tensor], *, patch_size: int = 32, **arguments) -> S2CANet:
     """The authors' network with their weights, for their channels; in eval mode, all heads."""
-    network = S2CANet(
-        4, 4, patch_size=(patch_size,) * 3, swap_axes=True, **{**SMALL, **arguments}
-    )
+    network = S2CANet(4, 4, patch_size=(patch_size,) * 3, swap_axes=True, **{**SMALL, **arguments})
     network.load_state_dict(translate_state_dict(state))
     return network.eval()
