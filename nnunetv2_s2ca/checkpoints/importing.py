@@ -79,9 +79,13 @@ def import_checkpoints(
 
 
 def prediction_command(folder: Path) -> str:
-    """The nnU-Net command that predicts with a model."""
+    """The nnU-Net command that predicts with all folds of a model."""
     model = shlex.quote(str(folder))
-    return f"nnUNetv2_predict_from_modelfolder -i INPUT_FOLDER -o OUTPUT_FOLDER -m {model}"
+    # without -f, nnU-Net wants five
+    folds = " ".join(sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*")))
+    return (
+        f"nnUNetv2_predict_from_modelfolder -i INPUT_FOLDER -o OUTPUT_FOLDER -m {model} -f {folds}"
+    )
 
 
 def _write_model(folder: Path, files: Sequence[Path], *, dataset: str, trust: bool) -> None:
