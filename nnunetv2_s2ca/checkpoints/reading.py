@@ -69,12 +69,12 @@ def _load(path: Path, *, trust: bool) -> Any:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
-        needs = re.search(r"GLOBAL ([\w.]+)|Unsupported operand \d+", str(error))
+        needs = re.search(r"(?:GLOBAL|Unsupported class) ([\w.]+)", str(error))
         if needs is None:
             raise _damaged(path, error) from error
         if not trust:
             raise UserError(
-                f"{path} holds more than weights ({needs[1] or needs[0]}): reading it could run "
+                f"{path} holds more than weights ({needs[1]}): reading it could run "
                 f"any code that its maker put in. If you trust its maker, add --trust"
             ) from error
     except Exception as error:  # a damaged file can make the reader raise anything
@@ -86,7 +86,9 @@ def _load(path: Path, *, trust: bool) -> Any:
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
-    reason = str(error).partition("\n")[0] or "it ends too early"
+    # behind PyTorch's long advice to read with less care, if there
+    reason = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
+    reason = reason.strip().partition("\n")[0] or "it ends too early"
     return UserError(
         f"{path} is no PyTorch checkpoint, or a damaged one ({type(error).__name__}: {reason}). "
         f"Compare its size with the source's, and download it again"

@@ -71,9 +71,20 @@ def test_code_in_a_file_does_not_run(tmp_path, save, place):
         "within": {"net": {**STATE, "bomb": bomb}},
     }[place]
     save(content, tmp_path / "a.pkl")
-    with pytest.raises(UserError, match=r"a\.pkl holds more than weights .* --trust"):
+    message = r"a\.pkl holds more than weights \(\w*io\.open\).* --trust"
+    if save is _save_pickle:
+        message = r"a\.pkl is no PyTorch checkpoint"
+    with pytest.raises(UserError, match=message):
         read_checkpoint(tmp_path / "a.pkl")
     assert not trace.exists()
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_pickle_that_is_no_checkpoint_does_not_run_even_if_trusted(tmp_path, trust):
+    _save_pickle(Malicious(tmp_path / "it-ran"), tmp_path / "a.pkl")
+    with pytest.raises(UserError, match="is no PyTorch checkpoint"):
+        read_checkpoint(tmp_path / "a.pkl", trust=trust)
+    assert not (tmp_path / "it-ran").exists()
 
 
 def test_the_trap_of_the_test_above_works(tmp_path):
