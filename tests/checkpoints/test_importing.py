@@ -41,17 +41,6 @@ AFFINE = np.array([[-1, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1.0]]
 
 
 @pytest.fixture
-def folders(tmp_path, monkeypatch) -> Path:
-    """nnU-Net's three folders, empty, and few workers."""
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
-    monkeypatch.setenv("nnUNet_def_n_proc", "1")
-    return tmp_path
-
-
-@pytest.fixture
 def file(tmp_path) -> Path:
     return authors.save(tmp_path / "BraTS2020_fold_0.pkl", authors.small_state_dict())
 
@@ -126,14 +115,14 @@ def _authors_logits(states, images):
 
 
 @pytest.mark.slow
-def test_command_predicts_what_the_authors_networks_say(folders):
+def test_command_predicts_what_the_authors_networks_say(nnunet_folders):
     # all at once, since nnU-Net's processes take long to start: files to segmentation, axes,
     # normalisation, padding, channels, regions, folds, mirroring, and a model from a zip file
     states = [authors.small_state_dict(seed=seed) for seed in (0, 3)]
-    files = [authors.save(folders / f"{i}.pkl", state) for i, state in enumerate(states)]
-    dataset = folders / "nnUNet_results" / "Dataset555_Test"
+    files = [authors.save(nnunet_folders / f"{i}.pkl", state) for i, state in enumerate(states)]
+    dataset = nnunet_folders / "nnUNet_results" / "Dataset555_Test"
     _shrink_extent(import_checkpoints(files, output=dataset), (32, 32, 32))
-    zip_file = str(folders / "model.zip")
+    zip_file = str(nnunet_folders / "model.zip")
     _call(
         entry_points.export_pretrained_model_entry,
         *("-d", "555", "-o", zip_file, "-tr", "nnUNetTrainerS2CA", "-p", PLANS_NAME),
@@ -143,9 +132,9 @@ def test_command_predicts_what_the_authors_networks_say(folders):
     shutil.rmtree(dataset)
     _call(entry_points.install_from_zip_entry_point, zip_file)
 
-    images = _write_case(folders / "in", "case", (32, 32, 27))
-    command = command.replace("INPUT_FOLDER", str(folders / "in"))
-    command = command.replace("OUTPUT_FOLDER", str(folders / "out"))
+    images = _write_case(nnunet_folders / "in", "case", (32, 32, 27))
+    command = command.replace("INPUT_FOLDER", str(nnunet_folders / "in"))
+    command = command.replace("OUTPUT_FOLDER", str(nnunet_folders / "out"))
     program, *arguments = shlex.split(command)
     assert program == "nnUNetv2_predict_from_modelfolder"
     # what that script runs; a process of its own, where only Python's start shows our names
@@ -154,10 +143,10 @@ def test_command_predicts_what_the_authors_networks_say(folders):
     )
     arguments += ["-device", "cpu", "-npp", "1", "-nps", "1", "--save_probabilities"]
     subprocess.run([sys.executable, "-c", start, *arguments], check=True)
-    prediction = nib.load(folders / "out" / "case.nii.gz")
+    prediction = nib.load(nnunet_folders / "out" / "case.nii.gz")
     np.testing.assert_allclose(prediction.affine, AFFINE)
     expected = _authors_logits(states, images)
-    with np.load(folders / "out" / "case.npz") as archive:
+    with np.load(nnunet_folders / "out" / "case.npz") as archive:
         probabilities = archive["probabilities"].transpose(0, 3, 2, 1)  # from z, y, x
     error = np.abs(probabilities - 1 / (1 + np.exp(-np.stack(expected))))
     # nnU-Net sums weighted logits in half precision, whose weights vanish toward the corners
@@ -176,17 +165,17 @@ def _call(entry_point, *arguments):
         entry_point()
 
 
-def test_checkpoint_holds_what_nnunets_trainer_saves(folders, file):
-    name = tiny_dataset.make_dataset(folders)
-    model = import_checkpoints([file], output=folders / "model", dataset=name)
+def test_checkpoint_holds_what_nnunets_trainer_saves(nnunet_folders, file):
+    name = tiny_dataset.make_dataset(nnunet_folders)
+    model = import_checkpoints([file], output=nnunet_folders / "model", dataset=name)
     imported = torch.load(model / "fold_0" / "checkpoint_final.pth", weights_only=False)
     trainer = _trainer("nnUNetTrainerS2CA", model)
     preprocessed = Path(trainer.preprocessed_dataset_folder)
     preprocessed.mkdir()
     (preprocessed / "case.b2nd").touch()  # nnU-Net asks for the kind of the files
     trainer.initialize()
-    trainer.save_checkpoint(str(folders / "own.pth"))
-    own = torch.load(folders / "own.pth", weights_only=False)
+    trainer.save_checkpoint(str(nnunet_folders / "own.pth"))
+    own = torch.load(nnunet_folders / "own.pth", weights_only=False)
     assert imported.keys() == own.keys()
     assert imported["init_args"].keys() == own["init_args"].keys()
     assert imported["logging"].keys() == own["logging"].keys()
@@ -203,11 +192,12 @@ def test_checkpoint_holds_what_nnunets_trainer_saves(folders, file):
     assert all(torch.equal(weights[n], t) for n, t in imported["network_weights"].items())
 
 
-def test_finetuning_starts_from_the_imported_weights(folders, file):
-    name = tiny_dataset.make_dataset(folders)
-    model = import_checkpoints([file], output=folders / "model", dataset=name)
+@pytest.mark.slow
+def test_finetuning_starts_from_the_imported_weights(nnunet_folders, file):
+    name = tiny_dataset.make_dataset(nnunet_folders)
+    model = import_checkpoints([file], output=nnunet_folders / "model", dataset=name)
     _shrink_extent(model, (40, 40, 40))
-    preprocessed = folders / "nnUNet_preprocessed" / name
+    preprocessed = nnunet_folders / "nnUNet_preprocessed" / name
     # as the README says: copy the plans, preprocess, train
     shutil.copy(model / "plans.json", preprocessed / f"{PLANS_NAME}.json")
     manager = PlansManager(str(preprocessed / f"{PLANS_NAME}.json"))
@@ -242,10 +232,10 @@ def _trainer(name: str, model: Path):
     )
 
 
-def test_model_goes_to_nnunets_place_for_a_dataset(folders, file):
-    (folders / "nnUNet_raw" / "Dataset043_BraTS2019").mkdir()
+def test_model_goes_to_nnunets_place_for_a_dataset(nnunet_folders, file):
+    (nnunet_folders / "nnUNet_raw" / "Dataset043_BraTS2019").mkdir()
     model = import_checkpoints([file], dataset="43")
-    assert model == folders / "nnUNet_results" / "Dataset043_BraTS2019" / MODEL_NAME
+    assert model == nnunet_folders / "nnUNet_results" / "Dataset043_BraTS2019" / MODEL_NAME
     assert json.loads((model / "plans.json").read_text())["dataset_name"] == "Dataset043_BraTS2019"
 
 
@@ -265,19 +255,19 @@ def test_output_and_dataset_decide_folder_and_name(tmp_path, file, output, datas
     assert json.loads((written / "plans.json").read_text())["dataset_name"] == name
 
 
-def test_place_that_cannot_be_is_refused(folders, file, monkeypatch):
+def test_place_that_cannot_be_is_refused(nnunet_folders, file, monkeypatch):
     with pytest.raises(UserError, match="no dataset 43"):
-        import_checkpoints([file], output=folders / "model", dataset="43")
+        import_checkpoints([file], output=nnunet_folders / "model", dataset="43")
     with pytest.raises(UserError, match="no dataset BraTS"):
-        import_checkpoints([file], output=folders / "model", dataset="BraTS")
+        import_checkpoints([file], output=nnunet_folders / "model", dataset="BraTS")
     with pytest.raises(UserError, match=r"-o FOLDER, or --dataset ID"):
         import_checkpoints([file])
     monkeypatch.delenv("nnUNet_results")
     with pytest.raises(UserError, match="nnUNet_results is not set"):
         import_checkpoints([file], dataset="Dataset043_BraTS2019")
-    (folders / "occupied").write_text("")
+    (nnunet_folders / "occupied").write_text("")
     with pytest.raises(UserError, match="cannot write"):
-        import_checkpoints([file], output=folders / "occupied" / "model")
+        import_checkpoints([file], output=nnunet_folders / "occupied" / "model")
 
 
 def test_existing_model_is_replaced_only_if_asked(tmp_path, file):
