@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from nnunetv2_s2ca.errors import UserError
 
@@ -27,7 +28,7 @@ def _build_parser() -> argparse.ArgumentParser:
         prog="s2ca", description="S2CA-Net for nnU-Net v2: what nnU-Net's own commands leave open."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_doctor, _add_link, _add_trainers):
+    for add in (_add_doctor, _add_link, _add_trainers, _add_import_checkpoint):
         add(commands)
     return parser
 
@@ -71,6 +72,52 @@ def _run_trainers(args: argparse.Namespace) -> None:
     from nnunetv2_s2ca.training.catalogue import describe_trainers
 
     print(describe_trainers())
+
+
+def _add_import_checkpoint(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "import-checkpoint", help="make an nnU-Net model of weights by S2CA-Net's authors"
+    )
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="the authors' .pkl files, one a fold"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="where the model goes, or its dataset's"
+    )
+    parser.add_argument(
+        "--dataset",
+        metavar="ID",
+        help="dataset that the model is for (without -o it goes to nnU-Net's place for it)",
+    )
+    parser.add_argument(
+        "--describe", action="store_true", help="print what the files hold, and write nothing"
+    )
+    parser.add_argument(
+        "--trust", action="store_true", help="let the files run the code that they bring, if any"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a model that was imported before"
+    )
+    parser.set_defaults(run=_run_import_checkpoint)
+
+
+def _run_import_checkpoint(args: argparse.Namespace) -> None:
+    if args.describe:
+        from nnunetv2_s2ca.checkpoints.description import describe_checkpoint
+
+        for file in args.files:
+            print(describe_checkpoint(file, trust=args.trust))
+        return
+    from nnunetv2_s2ca.checkpoints.importing import import_checkpoints, prediction_command
+
+    folder = import_checkpoints(
+        args.files,
+        output=args.output,
+        dataset=args.dataset,
+        trust=args.trust,
+        overwrite=args.overwrite,
+    )
+    print(f"wrote {folder}\npredict with: {prediction_command(folder)}")
 
 
 if __name__ == "__main__":
