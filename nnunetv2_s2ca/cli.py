@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from nnunetv2_s2ca.errors import UserError
 
@@ -27,7 +28,7 @@ def _build_parser() -> argparse.ArgumentParser:
         prog="s2ca", description="S2CA-Net for nnU-Net v2: what nnU-Net's own commands leave open."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_doctor, _add_link, _add_trainers):
+    for add in (_add_doctor, _add_link, _add_trainers, _add_demo):
         add(commands)
     return parser
 
@@ -71,6 +72,41 @@ def _run_trainers(args: argparse.Namespace) -> None:
     from nnunetv2_s2ca.training.catalogue import describe_trainers
 
     print(describe_trainers())
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "demo", help="make up patients, train five folds, predict, compare: minutes on a CPU"
+    )
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="folder for all of it")
+    parser.add_argument("--patients", type=int, default=12, help="to train on (default: 12)")
+    parser.add_argument("--held-out", type=int, default=4, help="to predict (default: 4)")
+    parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="FOLD")
+    parser.add_argument("--trainer", default="nnUNetTrainerS2CA_demo", help="default: %(default)s")
+    parser.add_argument("--device", choices=("cpu", "cuda", "mps"), default="cpu")
+    parser.add_argument(
+        "--min-dice",
+        type=float,
+        default=0.8,
+        metavar="DICE",
+        help="fail if the ensemble's whole-tumour Dice is lower (default: %(default)s)",
+    )
+    parser.set_defaults(run=_run_demo)
+
+
+def _run_demo(args: argparse.Namespace) -> None:
+    from nnunetv2_s2ca.demo import DemoSettings, check_dice, run_demo, scores_table
+
+    settings = DemoSettings(
+        patients=args.patients,
+        held_out=args.held_out,
+        folds=tuple(args.folds),
+        trainer=args.trainer,
+        device=args.device,
+    )
+    result = run_demo(args.output, settings)
+    print(f"\n{scores_table(result)}\n\nreport: {result.report}\npicture: {result.picture}")
+    check_dice(result, args.min_dice)
 
 
 if __name__ == "__main__":
