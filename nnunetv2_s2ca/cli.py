@@ -28,7 +28,7 @@ def _build_parser() -> argparse.ArgumentParser:
         prog="s2ca", description="S2CA-Net for nnU-Net v2: what nnU-Net's own commands leave open."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_doctor, _add_link, _add_trainers, _add_import_checkpoint):
+    for add in (_add_doctor, _add_link, _add_trainers, _add_demo, _add_import_checkpoint):
         add(commands)
     return parser
 
@@ -118,6 +118,41 @@ def _run_import_checkpoint(args: argparse.Namespace) -> None:
         overwrite=args.overwrite,
     )
     print(f"wrote {folder}\npredict with: {prediction_command(folder)}")
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "demo", help="make up patients, train five folds, predict, compare: minutes on a CPU"
+    )
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="folder for all of it")
+    parser.add_argument("--patients", type=int, default=12, help="to train on (default: 12)")
+    parser.add_argument("--held-out", type=int, default=4, help="to predict (default: 4)")
+    parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="FOLD")
+    parser.add_argument("--trainer", default="nnUNetTrainerS2CA_demo", help="default: %(default)s")
+    parser.add_argument("--device", choices=("cpu", "cuda", "mps"), default="cpu")
+    parser.add_argument(
+        "--min-dice",
+        type=float,
+        default=0.8,
+        metavar="DICE",
+        help="fail if the ensemble's whole-tumour Dice is lower (default: %(default)s)",
+    )
+    parser.set_defaults(run=_run_demo)
+
+
+def _run_demo(args: argparse.Namespace) -> None:
+    from nnunetv2_s2ca.demo import DemoSettings, check_dice, run_demo, scores_table
+
+    settings = DemoSettings(
+        patients=args.patients,
+        held_out=args.held_out,
+        folds=tuple(args.folds),
+        trainer=args.trainer,
+        device=args.device,
+    )
+    result = run_demo(args.output, settings)
+    print(f"\n{scores_table(result)}\n\nreport: {result.report}\npicture: {result.picture}")
+    check_dice(result, args.min_dice)
 
 
 if __name__ == "__main__":
