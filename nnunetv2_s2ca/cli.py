@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nnunetv2_s2ca.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunetv2_s2ca.evaluation.regions import LabelScheme
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +33,7 @@ def _build_parser() -> argparse.ArgumentParser:
         prog="s2ca", description="S2CA-Net for nnU-Net v2: what nnU-Net's own commands leave open."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_doctor, _add_link, _add_trainers):
+    for add in (_add_doctor, _add_link, _add_trainers, _add_evaluate, _add_compare):
         add(commands)
     return parser
 
@@ -71,6 +77,139 @@ def _run_trainers(args: argparse.Namespace) -> None:
     from nnunetv2_s2ca.training.catalogue import describe_trainers
 
     print(describe_trainers())
+
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("evaluate", help="score predictions by the challenge's rules")
+    parser.add_argument(
+        "-ref", type=Path, required=True, metavar="FOLDER", help="folder with the truth"
+    )
+    parser.add_argument(
+        "-pred", type=Path, required=True, metavar="FOLDER", help="folder with predictions"
+    )
+    parser.add_argument(
+        "--edition",
+        help="the files hold this edition's own labels, such as brats2019; else they hold "
+        "nnU-Net's, and a dataset.json tells the regions",
+    )
+    parser.add_argument(
+        "-djfile", type=Path, metavar="FILE", help="nnU-Net's dataset.json, if not in the folders"
+    )
+    parser.add_argument(
+        "--rules",
+        choices=("classic", "lesionwise-2023", "brats-2026"),
+        help="default: the edition's own; classic where none is known",
+    )
+    parser.add_argument(
+        "--tolerance", type=float, metavar="MM", help="tolerance of NSD (default: 1)"
+    )
+    parser.add_argument(
+        "-o", type=Path, metavar="FOLDER", help="default: s2ca_evaluation in the predictions"
+    )
+    parser.add_argument("--processes", type=int, metavar="N", help="default: all cores")
+    parser.add_argument(
+        "--keep-going", action="store_true", help="score the sound cases where others are not"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results")
+    parser.add_argument(
+        "--official", action="store_true", help="also run brats-evaluation, if installed"
+    )
+    parser.set_defaults(run=_run_evaluate)
+
+
+def _run_evaluate(args: argparse.Namespace) -> int:
+    from nnunetv2_s2ca.evaluation.cohort import pair_cases
+    from nnunetv2_s2ca.evaluation.folders import evaluate_folders
+    from nnunetv2_s2ca.evaluation.official import run_official
+    from nnunetv2_s2ca.evaluation.regions import find_dataset_json, scheme_of_dataset
+    from nnunetv2_s2ca.evaluation.results import DEFAULT_FOLDER, summarise_regions
+    from nnunetv2_s2ca.evaluation.rules import default_rules, rules_named
+    from nnunetv2_s2ca.reporting.tables import evaluation_table
+
+    if args.official and not args.edition:
+        raise UserError("--official needs --edition, since it knows the challenge's labels only")
+    rules_name = args.rules or default_rules(args.edition)
+    if args.tolerance is not None and rules_name == "brats-2026":
+        raise UserError("the rules brats-2026 fix NSD's tolerance; leave out --tolerance")
+    rules = rules_named(rules_name, edition=args.edition, tolerance=args.tolerance)
+    if args.edition:
+        scheme = _scheme_of_edition(args.edition)
+    else:
+        scheme = scheme_of_dataset(args.djfile or find_dataset_json(args.pred, args.ref))
+    output = args.o or args.pred / DEFAULT_FOLDER
+    result = evaluate_folders(
+        args.ref,
+        args.pred,
+        output=output,
+        scheme=scheme,
+        rules=rules,
+        processes=args.processes or os.cpu_count() or 1,
+        keep_going=args.keep_going,
+        overwrite=args.overwrite,
+        progress=_progress_bar,
+    )
+    summaries = summarise_regions(result, rules)
+    print(evaluation_table(summaries, rules=rules, cases=len(result.metrics)))
+    print(f"\nmetrics.csv and summary.json are in {output}")
+    if args.official:
+        pairs = [pair for pair in pair_cases(args.ref, args.pred)[0] if pair.case in result.metrics]
+        print(f"wrote {run_official(pairs, output, edition=args.edition)}")
+    for trouble in result.troubles:
+        print(f"not evaluated: {trouble}", file=sys.stderr)
+    return int(bool(result.troubles))
+
+
+def _scheme_of_edition(name: str) -> LabelScheme:
+    from nnunetv2_s2ca.dataset_conversion.editions import EDITIONS
+    from nnunetv2_s2ca.evaluation.regions import scheme_of_regions
+
+    if name not in EDITIONS:
+        raise UserError(f"unknown edition {name!r}; there are {', '.join(EDITIONS)}")
+    edition = EDITIONS[name]
+    to_source = {ours: source for source, ours in edition.labels.items()}
+    return scheme_of_regions(
+        {
+            region: tuple(to_source[label] for label in labels)
+            for region, labels in edition.regions.items()
+        }
+    )
+
+
+def _progress_bar(items: Iterable[Any], total: int) -> Iterable[Any]:
+    from tqdm import tqdm
+
+    return tqdm(items, total=total, unit="case", disable=None)
+
+
+def _add_compare(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("compare", help="compare two evaluated runs case by case")
+    for name in ("first", "second"):
+        parser.add_argument(
+            name,
+            type=Path,
+            metavar="A" if name == "first" else "B",
+            help="metrics.csv, or the folder that has it",
+        )
+    parser.add_argument("-o", type=Path, metavar="FILE", help="write the table as csv, too")
+    parser.set_defaults(run=_run_compare)
+
+
+def _run_compare(args: argparse.Namespace) -> None:
+    from nnunetv2_s2ca.evaluation.results import compare_tables, read_metrics
+    from nnunetv2_s2ca.evaluation.rules import rules_named
+    from nnunetv2_s2ca.reporting.tables import comparison_table, write_comparison
+
+    if args.o and args.o.exists():
+        raise UserError(f"{args.o} exists; name another file")
+    first, second = read_metrics(args.first), read_metrics(args.second)
+    comparisons = compare_tables(first, second, infinity=rules_named(first.rules).infinity_in_means)
+    print(
+        comparison_table(
+            comparisons, first=str(args.first), second=str(args.second), rules=first.rules
+        )
+    )
+    if args.o:
+        write_comparison(args.o, comparisons)
 
 
 if __name__ == "__main__":
