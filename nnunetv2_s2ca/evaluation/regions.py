@@ -64,7 +64,7 @@ class LabelScheme:
         # a bincount is one pass over the voxels, where np.unique would sort them
         if segmentation.min(initial=0) < 0:
             return sorted(set(np.unique(segmentation).tolist()) - self.labels)
-        present = np.flatnonzero(np.bincount(segmentation.reshape(-1)))
+        present = np.flatnonzero(np.bincount(segmentation.ravel(order="K")))
         return sorted(set(present.tolist()) - self.labels)
 
 

@@ -22,9 +22,8 @@ GEOMETRY_TOLERANCE = 1e-3
 def find_segmentations(folder: Path) -> dict[str, Path]:
     """The segmentations of a folder by case identifier, sorted.
 
-    Either files `<case>.nii.gz` or `.nii` in the folder itself, as
-    nnU-Net writes them, or, where it has none, files `<case>_seg` or `<case>-seg` anywhere below
-    it, as BraTS comes.
+    Either files `<case>.nii.gz` or `.nii` in the folder itself, as nnU-Net writes them, or, where
+    it has none, files `<case>_seg` or `<case>-seg` anywhere below it, as BraTS comes.
 
     Raises:
         UserError: The folder does not exist, holds no segmentation, or two of one case.
@@ -65,7 +64,7 @@ def read_labels(path: Path) -> tuple[np.ndarray, nib.Nifti1Image]:
         UserError: The file cannot be read, is not 3D, or holds a value that is no whole number.
     """
     try:
-        image = nib.load(path)
+        image = nib.Nifti1Image.from_filename(path)
         values = np.asanyarray(image.dataobj)
     except (nib.filebasedimages.ImageFileError, EOFError, OSError, zlib.error) as error:
         raise UserError(f"{path} cannot be read as NIfTI, it may be damaged: {error}") from error
