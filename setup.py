@@ -57,7 +57,7 @@ setup(
         "nibabel>=5.0",
         "nilearn>=0.10",
         "scipy>=1.15",
-        "connected-components-3d>=3.12",
+        "connected-components-3d>=3.20",
         "surface-distance>=0.1",
         "submitit>=1.5",
         "matplotlib>=3.7",

@@ -33,7 +33,14 @@ def _build_parser() -> argparse.ArgumentParser:
         prog="s2ca", description="S2CA-Net for nnU-Net v2: what nnU-Net's own commands leave open."
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_add_doctor, _add_link, _add_trainers, _add_evaluate, _add_compare):
+    for add in (
+        _add_doctor,
+        _add_link,
+        _add_trainers,
+        _add_evaluate,
+        _add_compare,
+        _add_postprocess,
+    ):
         add(commands)
     return parser
 
@@ -210,6 +217,105 @@ def _run_compare(args: argparse.Namespace) -> None:
     )
     if args.o:
         write_comparison(args.o, comparisons)
+
+
+def _add_postprocess(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "postprocess", help="remove small components and too little enhancing tumour"
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--fit",
+        action="store_true",
+        help="choose the sizes on a trained model's out-of-fold predictions",
+    )
+    what.add_argument(
+        "--apply", type=Path, metavar="JSON", help="use what --fit wrote, in place of 10 and 400"
+    )
+    parser.add_argument("-i", type=Path, metavar="FOLDER", help="predictions to clean up")
+    parser.add_argument(
+        "-m", type=Path, metavar="FOLDER", help="with --fit: nnU-Net's folder of the trained model"
+    )
+    parser.add_argument(
+        "-ref",
+        type=Path,
+        metavar="FOLDER",
+        help="with --fit: the truth (default: gt_segmentations in nnUNet_preprocessed)",
+    )
+    parser.add_argument(
+        "--splits",
+        type=Path,
+        metavar="FILE",
+        help="with --fit: default: splits_final.json in nnUNet_preprocessed",
+    )
+    parser.add_argument(
+        "-o",
+        type=Path,
+        metavar="PATH",
+        help="folder for the output; with --fit the json (default: s2ca_postprocessing.json in -m)",
+    )
+    parser.add_argument("--fill-holes", action="store_true", help="fill holes of WT and TC, too")
+    parser.add_argument("-djfile", type=Path, metavar="FILE", help="nnU-Net's dataset.json")
+    parser.add_argument("--processes", type=int, metavar="N", help="default: all cores")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing output")
+    parser.set_defaults(run=_run_postprocess)
+
+
+def _run_postprocess(args: argparse.Namespace) -> None:
+    if args.fit:
+        _fit_postprocessing(args)
+    else:
+        _apply_postprocessing(args)
+
+
+def _fit_postprocessing(args: argparse.Namespace) -> None:
+    from nnunetv2_s2ca.evaluation.regions import find_dataset_json, scheme_of_dataset
+    from nnunetv2_s2ca.postprocessing.fitting import fit_model
+    from nnunetv2_s2ca.reporting.tables import fit_table
+
+    if args.m is None:
+        raise UserError("--fit needs -m, the folder of the trained model")
+    scheme = scheme_of_dataset(args.djfile or find_dataset_json(args.m))
+    path, fitted = fit_model(
+        args.m,
+        scheme=scheme,
+        output=args.o,
+        reference=args.ref,
+        splits=args.splits,
+        fill_holes=args.fill_holes,
+        processes=args.processes or os.cpu_count() or 1,
+        overwrite=args.overwrite,
+        progress=_progress_bar,
+    )
+    print(fit_table(fitted))
+    print(f"\nwrote {path}; use it with: s2ca postprocess -i IN -o OUT --apply {path}")
+
+
+def _apply_postprocessing(args: argparse.Namespace) -> None:
+    from nnunetv2_s2ca.evaluation.regions import find_dataset_json, scheme_of_dataset
+    from nnunetv2_s2ca.postprocessing.folders import postprocess_folder
+    from nnunetv2_s2ca.postprocessing.rules import papers_rules, read_rules
+
+    if args.i is None or args.o is None:
+        raise UserError("-i and -o are needed: the folders of the predictions and of the output")
+    if args.apply and args.fill_holes:
+        raise UserError(f"{args.apply} says whether holes are filled; leave out --fill-holes")
+    scheme = scheme_of_dataset(args.djfile or find_dataset_json(args.i))
+    rules = (
+        read_rules(args.apply)
+        if args.apply
+        else papers_rules(scheme.regions, fill_holes=args.fill_holes)
+    )
+    applied = postprocess_folder(
+        args.i,
+        args.o,
+        rules=rules,
+        scheme=scheme,
+        processes=args.processes or os.cpu_count() or 1,
+        overwrite=args.overwrite,
+        progress=_progress_bar,
+    )
+    print(f"{applied.cases} cases written to {args.o}, {applied.changed} of them changed")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnunetv2_s2ca.evaluation.boxes import bounding_box
 from nnunetv2_s2ca.evaluation.lesions import score_lesions
 from nnunetv2_s2ca.evaluation.regions import Region
 from nnunetv2_s2ca.evaluation.rules import Rules
@@ -81,7 +82,7 @@ def evaluate_case(
         voxels -= int(np.count_nonzero(ignored))
         prediction = np.where(ignored, 0, prediction)
         reference = np.where(ignored, 0, reference)
-    box = _bounding_box((reference != 0) | (prediction != 0))
+    box = bounding_box((reference != 0) | (prediction != 0))
     reference, prediction = reference[box], prediction[box]
     return [
         _evaluate_region(
@@ -104,7 +105,7 @@ def _evaluate_region(
     spacing: Spacing,
     rules: Rules,
 ) -> RegionMetrics:
-    box = _bounding_box(reference | prediction)
+    box = bounding_box(reference | prediction)
     reference, prediction = reference[box], prediction[box]
     positive, predicted = int(np.count_nonzero(reference)), int(np.count_nonzero(prediction))
     common = int(np.count_nonzero(reference & prediction))
@@ -143,13 +144,3 @@ def _evaluate_region(
         lesions_missed=lesions.missed,
         lesions_false=lesions.false,
     )
-
-
-def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box around the true voxels; a single voxel where there are none."""
-    box = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        inside = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(inside[0], inside[-1] + 1) if len(inside) else slice(0, 1))
-    return tuple(box)

@@ -9,6 +9,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from nnunetv2_s2ca.errors import UserError
 from nnunetv2_s2ca.evaluation.case import RegionMetrics, evaluate_case
 from nnunetv2_s2ca.evaluation.regions import LabelScheme
@@ -19,6 +21,7 @@ from nnunetv2_s2ca.evaluation.segmentations import (
     read_labels,
     spacing_of,
 )
+from nnunetv2_s2ca.evaluation.surfaces import Spacing
 
 Result = TypeVar("Result")
 
@@ -76,8 +79,8 @@ def pair_cases(reference: Path, prediction: Path) -> tuple[list[CasePair], list[
     return pairs, sorted(troubles)
 
 
-def evaluate_pair(pair: CasePair, *, scheme: LabelScheme, rules: Rules) -> list[RegionMetrics]:
-    """The metrics of one case, read from its files.
+def read_pair(pair: CasePair, *, scheme: LabelScheme) -> tuple[np.ndarray, np.ndarray, Spacing]:
+    """Reference and prediction of one case, integers of one shape `(H, W, D)`, and the spacing.
 
     Raises:
         UserError: A file is damaged, the grids differ, or a label is unknown.
@@ -88,16 +91,21 @@ def evaluate_pair(pair: CasePair, *, scheme: LabelScheme, rules: Rules) -> list[
     if difference is not None:
         raise UserError(f"{pair.case}: {pair.prediction} has {difference}")
     for path, segmentation in ((pair.reference, reference), (pair.prediction, prediction)):
-        unknown = scheme.unknown_labels(segmentation)
-        if unknown:
-            raise UserError(
-                f"{pair.case}: {path} holds the label{'s' * (len(unknown) > 1)} "
-                f"{', '.join(map(str, unknown))}; expected {sorted(scheme.labels)}"
-            )
+        scheme.check(segmentation, path)
+    return reference, prediction, spacing_of(reference_image)
+
+
+def evaluate_pair(pair: CasePair, *, scheme: LabelScheme, rules: Rules) -> list[RegionMetrics]:
+    """The metrics of one case, read from its files.
+
+    Raises:
+        UserError: A file is damaged, the grids differ, or a label is unknown.
+    """
+    reference, prediction, spacing = read_pair(pair, scheme=scheme)
     return evaluate_case(
         reference,
         prediction,
-        spacing=spacing_of(reference_image),
+        spacing=spacing,
         regions=scheme.regions,
         rules=rules,
         ignore_label=scheme.ignore_label,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cc3d
@@ -11,10 +10,9 @@ import numpy as np
 from scipy.ndimage import binary_dilation, find_objects, generate_binary_structure
 from scipy.optimize import linear_sum_assignment
 
+from nnunetv2_s2ca.evaluation.boxes import grown, hull
 from nnunetv2_s2ca.evaluation.rules import DIAGONAL_2023_MM, LesionRule2023, Rules
 from nnunetv2_s2ca.evaluation.surfaces import Spacing, hd95_of_surfels, surfel_distances
-
-Box = tuple[slice, ...]
 
 # brats-evaluation's threshold: a Dice from which on two lesions may be matched
 SMALLEST_MATCHING_DICE = 1e-6
@@ -83,7 +81,7 @@ def lesionwise_2023(
     dices, distances = [], []
     missed = 0
     for lesion, box in enumerate(boxes, start=1):
-        around = _grown(box, rule.dilations, reference.shape)
+        around = grown(box, rule.dilations, reference.shape)
         mask = lesions[around] == lesion
         near = np.unique(components[around][_dilate(mask, rule.dilations)])
         near = near[near != 0]
@@ -95,7 +93,7 @@ def lesionwise_2023(
             dices.append(0.0)
             distances.append(DIAGONAL_2023_MM)
             continue
-        both = _hull([box, *(component_boxes[n - 1] for n in near)])
+        both = hull([box, *(component_boxes[n - 1] for n in near)])
         mask, predicted = lesions[both] == lesion, np.isin(components[both], near)
         dices.append(dice(mask, predicted))
         distances.append(hd95_of_surfels(surfel_distances(mask, predicted, spacing=spacing)))
@@ -134,7 +132,7 @@ def matched_lesions_2026(
 
     dices, nsds, distances = [], [], []
     for lesion, component in pairs:
-        both = _hull([boxes[lesion - 1], predicted_boxes[component - 1]])
+        both = hull([boxes[lesion - 1], predicted_boxes[component - 1]])
         first, second = lesions[both] == lesion, predicted[both] == component
         between = rules.surfaces(first, second, spacing=spacing)
         dices.append(dice(first, second))
@@ -195,18 +193,3 @@ def _match_by_dice(
         for row, column in zip(rows, columns, strict=True)
         if costs[row + 1, column + 1] < 1
     ]
-
-
-def _hull(boxes: Sequence[Box]) -> Box:
-    """The smallest box around all `boxes`."""
-    return tuple(
-        slice(min(part.start for part in axis), max(part.stop for part in axis))
-        for axis in zip(*boxes, strict=True)
-    )
-
-
-def _grown(box: Box, voxels: int, shape: tuple[int, ...]) -> Box:
-    return tuple(
-        slice(max(part.start - voxels, 0), min(part.stop + voxels, size))
-        for part, size in zip(box, shape, strict=True)
-    )

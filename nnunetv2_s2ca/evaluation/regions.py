@@ -59,13 +59,23 @@ class LabelScheme:
     labels: frozenset[int]
     ignore_label: int | None = None
 
-    def unknown_labels(self, segmentation: np.ndarray) -> list[int]:
-        """Labels of `segmentation`, integers of any shape, that the scheme does not have."""
-        # a bincount is one pass over the voxels, where np.unique would sort them
+    def check(self, segmentation: np.ndarray, path: Path) -> None:
+        """Refuse a segmentation, integers of any shape, with labels that the scheme lacks.
+
+        Raises:
+            UserError: It has such labels; the message names `path` and them.
+        """
         if segmentation.min(initial=0) < 0:
-            return sorted(set(np.unique(segmentation).tolist()) - self.labels)
-        present = np.flatnonzero(np.bincount(segmentation.ravel(order="K")))
-        return sorted(set(present.tolist()) - self.labels)
+            present = np.unique(segmentation)
+        else:
+            # a bincount is one pass over the voxels, where np.unique would sort them
+            present = np.flatnonzero(np.bincount(segmentation.ravel(order="K")))
+        unknown = sorted(set(present.tolist()) - self.labels)
+        if unknown:
+            raise UserError(
+                f"{path} holds the label{'s' * (len(unknown) > 1)} "
+                f"{', '.join(map(str, unknown))}; expected {sorted(self.labels)}"
+            )
 
 
 def short_name(name: str) -> str:

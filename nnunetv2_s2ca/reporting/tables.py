@@ -12,6 +12,7 @@ from pathlib import Path
 from nnunetv2_s2ca.evaluation.rules import Rules
 from nnunetv2_s2ca.evaluation.statistics import Comparison, Summary
 from nnunetv2_s2ca.files import write_text
+from nnunetv2_s2ca.postprocessing.fitting import Fitted
 
 # heading, metric, factor, digits after the point
 COLUMNS = (
@@ -113,6 +114,33 @@ def comparison_table(
             f"B: {second}",
             f"Rules {rules}. Wilcoxon signed-rank test, two-sided, p not corrected for the number "
             "of rows; intervals by bootstrap over cases.",
+            "",
+            text_table(head, rows),
+        ]
+    )
+
+
+def fit_table(fitted: Fitted) -> str:
+    """What a fit of the post-processing chose, and the scores before and after."""
+    rules = fitted.rules
+    before, after = fitted.before.as_json(), fitted.after.as_json()
+    rows = [
+        [
+            region,
+            str(rules.smallest_component.get(region, "")),
+            number(before[region]["dice"], 4),
+            number(after[region]["dice"], 4),
+            number(before[region]["hd95_mm"], 2),
+            number(after[region]["hd95_mm"], 2),
+        ]
+        for region in before
+    ]
+    head = ["region", "N", "Dice before", "after", "HD95 mm before", "after"]
+    return "\n".join(
+        [
+            "Components of fewer than N voxels are removed; ET of fewer than "
+            f"{rules.smallest_enhancing} voxels in all is relabelled; holes are "
+            f"{'' if rules.fill_holes else 'not '}filled.",
             "",
             text_table(head, rows),
         ]
