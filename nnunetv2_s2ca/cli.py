@@ -13,6 +13,7 @@ from nnunetv2_s2ca.errors import UserError
 
 if TYPE_CHECKING:
     from nnunetv2_s2ca.evaluation.regions import LabelScheme
+    from nnunetv2_s2ca.jobs.backends import LocalBackend, SlurmBackend
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,6 +41,8 @@ def _build_parser() -> argparse.ArgumentParser:
         _add_evaluate,
         _add_compare,
         _add_postprocess,
+        _add_crossval,
+        _add_predict,
     ):
         add(commands)
     return parser
@@ -316,6 +319,149 @@ def _apply_postprocessing(args: argparse.Namespace) -> None:
         progress=_progress_bar,
     )
     print(f"{applied.cases} cases written to {args.o}, {applied.changed} of them changed")
+
+
+def _add_crossval(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "crossval", help="train and validate all folds, on this machine or on SLURM"
+    )
+    parser.add_argument("-d", required=True, metavar="DATASET", help="number or name")
+    parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="such as 3d_fullres")
+    parser.add_argument(
+        "-tr", nargs="+", default=["nnUNetTrainerS2CA"], metavar="TRAINER", help="one or several"
+    )
+    parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS")
+    parser.add_argument(
+        "-f", nargs="+", type=int, metavar="FOLD", help="default: all folds of the split"
+    )
+    _add_backend(parser, "--parallel")
+    parser.set_defaults(run=_run_crossval)
+
+
+def _run_crossval(args: argparse.Namespace) -> int:
+    from nnunetv2_s2ca.jobs.training import (
+        Model,
+        cross_validate,
+        find_dataset,
+        region_names,
+        validation_dice,
+    )
+    from nnunetv2_s2ca.reporting.tables import fold_table
+
+    dataset = find_dataset(args.d)
+    models = [Model(dataset, args.c, trainer, args.p) for trainer in args.tr]
+    device = _device(args)
+    outcome = cross_validate(models, _backend(args, device), device=device, folds=args.f)
+    dices = {model.trainer: validation_dice(model) for model in models}
+    print(f"\n{fold_table(dices, region_names(models[0]))}")
+    if outcome.queued:
+        print("\nThe same command again shows how far the folds are.")
+    return int(bool(outcome.failed))
+
+
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("predict", help="nnUNetv2_predict by several jobs")
+    parser.add_argument("-i", type=Path, required=True, metavar="FOLDER", help="images")
+    parser.add_argument("-o", type=Path, required=True, metavar="FOLDER", help="predictions")
+    parser.add_argument("-d", required=True, metavar="DATASET", help="number or name")
+    parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="such as 3d_fullres")
+    parser.add_argument("-tr", default="nnUNetTrainerS2CA", metavar="TRAINER")
+    parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS")
+    parser.add_argument("-f", nargs="+", default=["0", "1", "2", "3", "4"], metavar="FOLD")
+    _add_backend(parser, "--jobs")
+    parser.add_argument(
+        "more", nargs="*", metavar="-- OPTIONS", help="further options of nnUNetv2_predict"
+    )
+    parser.set_defaults(run=_run_predict)
+
+
+def _run_predict(args: argparse.Namespace) -> int:
+    from nnunetv2_s2ca.jobs.prediction import predict_in_parts
+
+    device = _device(args)
+    backend = _backend(args, device)
+    model = ["-d", args.d, "-c", args.c, "-tr", args.tr, "-p", args.p, "-f", *args.f]
+    failed = predict_in_parts(
+        args.i,
+        args.o,
+        backend,
+        options=[*model, "-device", device, *args.more],
+        parts=args.parallel or getattr(backend, "slots", 1),
+    )
+    return int(bool(failed))
+
+
+def _add_backend(parser: argparse.ArgumentParser, parallel: str) -> None:
+    parser.add_argument("-device", choices=("cuda", "cpu", "mps"), help="default: cuda if there")
+    parser.add_argument(
+        "--backend",
+        choices=("local", "slurm", "debug"),
+        default="local",
+        help="processes on this machine; jobs of a cluster; or one after another in this process",
+    )
+    parser.add_argument(
+        parallel,
+        dest="parallel",
+        type=int,
+        metavar="N",
+        help="jobs at a time, sharing the cores (default: one per GPU, or one)",
+    )
+    parser.add_argument(
+        "--gpus", nargs="+", type=int, metavar="ID", help="local: the GPUs to use (default: all)"
+    )
+    slurm = parser.add_argument_group("SLURM")
+    slurm.add_argument("--slurm-partition", metavar="NAME")
+    slurm.add_argument(
+        "--time", default="2-00", help="limit of a job, which then goes on in a new one (2-00)"
+    )
+    slurm.add_argument("--mem", default="48G", help="memory of a job (48G)")
+    slurm.add_argument("--cpus", type=int, default=12, metavar="N", help="cores of a job (12)")
+    slurm.add_argument(
+        "--slurm",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further options of sbatch, such as account=NAME qos=NAME",
+    )
+
+
+def _device(args: argparse.Namespace) -> str:
+    if args.device:
+        return args.device
+    if args.backend == "slurm":
+        return "cuda"  # the login node need not have what the nodes have
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _backend(args: argparse.Namespace, device: str) -> LocalBackend | SlurmBackend:
+    from nnunetv2_s2ca.jobs.backends import (
+        LocalBackend,
+        SlurmBackend,
+        parse_gigabytes,
+        parse_minutes,
+    )
+
+    if args.backend == "slurm":
+        wrong = [option for option in args.slurm if "=" not in option]
+        if wrong:
+            raise UserError(f"--slurm {wrong[0]}: expected KEY=VALUE")
+        return SlurmBackend(
+            minutes=parse_minutes(args.time),
+            memory_gb=parse_gigabytes(args.mem),
+            cores=args.cpus,
+            gpus=int(device == "cuda"),
+            partition=args.slurm_partition,
+            options=dict(option.split("=", 1) for option in args.slurm),
+        )
+    gpus: tuple[int, ...] = ()
+    if device == "cuda":
+        import torch
+
+        gpus = tuple(args.gpus or range(torch.cuda.device_count()))
+        gpus = gpus[: args.parallel]
+    return LocalBackend(gpus=gpus, parallel=args.parallel or 1, debug=args.backend == "debug")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,14 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunetv2_s2ca.evaluation.rules import Rules
 from nnunetv2_s2ca.evaluation.statistics import Comparison, Summary
 from nnunetv2_s2ca.files import write_text
-from nnunetv2_s2ca.postprocessing.fitting import Fitted
+
+if TYPE_CHECKING:
+    from nnunetv2_s2ca.postprocessing.fitting import Fitted
 
 # heading, metric, factor, digits after the point
 COLUMNS = (
@@ -143,6 +146,33 @@ def fit_table(fitted: Fitted) -> str:
             f"{'' if rules.fill_holes else 'not '}filled.",
             "",
             text_table(head, rows),
+        ]
+    )
+
+
+def fold_table(
+    trainers: Mapping[str, Mapping[int, Sequence[float]]], regions: Sequence[str]
+) -> str:
+    """Dice of each fold's validation as nnU-Net reports it, and their mean, for each trainer.
+
+    Args:
+        trainers: For each trainer and fold, the Dice of each region, and their mean last.
+        regions: Names of the regions.
+    """
+    rows = []
+    for trainer, folds in trainers.items():
+        for fold, values in folds.items():
+            rows.append([trainer, str(fold), *(number(value, 4) for value in values)])
+        if len(folds) > 1:
+            columns = zip(*folds.values(), strict=True)
+            rows.append([trainer, "mean", *(number(_mean(column), 4) for column in columns)])
+    if not rows:
+        return "No fold is validated yet."
+    return "\n".join(
+        [
+            "Validation Dice by nnU-Net (cases where a region is empty in both left out):",
+            "",
+            text_table(["trainer", "fold", *regions, "mean"], rows),
         ]
     )
 
