@@ -4,5 +4,5 @@ from __future__ import annotations
 
 import os
 
-# before numpy and torch start their threads: two cores are what a small machine has
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# before numpy and torch start their threads, which on small arrays cost more than they save
+os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -1,0 +1,63 @@
+"""nnU-Net's folders for a test, and trainers on tiny datasets in them."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training import tiny_dataset
+
+
+@pytest.fixture
+def nnunet_folders(tmp_path, monkeypatch) -> Path:
+    """nnU-Net's three folders, empty, and its workers off."""
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    monkeypatch.setenv("nnUNet_def_n_proc", "1")
+    return tmp_path
+
+
+@pytest.fixture
+def make_trainer(nnunet_folders):
+    """Factory of trainers on a tiny dataset, for the CPU, with one iteration an epoch."""
+
+    def make(trainer_class, *, configuration="3d_fullres", prepared=True, resume=False, **dataset):
+        name = "Dataset777_Tiny"
+        preprocessed = nnunet_folders / "nnUNet_preprocessed" / name
+        if not preprocessed.exists():
+            tiny_dataset.make_dataset(nnunet_folders, **dataset)
+            if prepared:
+                tiny_dataset.preprocess(nnunet_folders, name, configuration)
+        plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
+        plans["continue_training"] = resume
+        trainer = trainer_class(
+            plans=plans,
+            configuration=configuration,
+            fold=0,
+            dataset_json=json.loads((preprocessed / "dataset.json").read_text()),
+            device=torch.device("cpu"),
+        )
+        trainer.num_iterations_per_epoch = 1
+        trainer.num_val_iterations_per_epoch = 1
+        return trainer
+
+    return make
+
+
+@pytest.fixture
+def seed():
+    """Call it to make what follows repeatable."""
+
+    def set_seed(value: int = 0) -> None:
+        random.seed(value)
+        np.random.seed(value)
+        torch.manual_seed(value)
+
+    return set_seed

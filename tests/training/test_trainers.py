@@ -1,0 +1,272 @@
+"""The trainers inside nnU-Net: network, deep supervision, kinds of labels and plans."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunetv2_s2ca import S2CANet, startup, training
+from nnunetv2_s2ca.training import TRAINERS
+from nnunetv2_s2ca.training.catalogue import count_parameters, describe_trainers
+from tests.training import tiny_dataset
+
+startup.register()
+
+# The sizes and ablations of the paper with four outputs at 128³, counted on the authors' program;
+# BraTS has three regions, which saves one output of each head.
+PARAMETERS_WITH_4_OUTPUTS = {
+    "nnUNetTrainerS2CA": (21_445_012, (16, 32, 64, 128)),
+    "nnUNetTrainerS2CA_SGD": (21_445_012, (16, 32, 64, 128)),
+    "nnUNetTrainerS2CA_noWDS": (21_445_012, (16, 32, 64, 128)),
+    "nnUNetTrainerS2CA_50epochs": (21_445_012, (16, 32, 64, 128)),
+    "nnUNetTrainerS2CA_S": (17_799_424, (8, 16, 32, 64)),
+    "nnUNetTrainerS2CA_L": (35_491_900, (32, 64, 128, 256)),
+    "nnUNetTrainerS2CA_B_LGSM_MCA": (21_309_278, (16, 32, 64, 128)),
+    "nnUNetTrainerS2CA_B_LGSM": (20_154_898, (16, 32, 64, 128)),
+    "nnUNetTrainerS2CA_B": (320_822, (16, 32, 64, 128)),
+}
+# one of each kind, for what all kinds share
+KINDS = [name for name in PARAMETERS_WITH_4_OUTPUTS if not name.endswith("epochs")]
+SMALL = (32, 32, 32)
+
+
+@pytest.mark.parametrize("name", PARAMETERS_WITH_4_OUTPUTS)
+def test_trainer_has_the_papers_parameters(name):
+    total, features = PARAMETERS_WITH_4_OUTPUTS[name]
+    one_output = sum(features) + len(features)
+    assert count_parameters(TRAINERS[name]) == total - one_output
+
+
+@pytest.mark.parametrize("name", PARAMETERS_WITH_4_OUTPUTS)
+def test_trainer_builds_its_network_from_a_real_plan(name, nnunet_folders):
+    dataset = tiny_dataset.make_dataset(nnunet_folders)
+    plans_file = nnunet_folders / "nnUNet_preprocessed" / dataset / "nnUNetPlans.json"
+    plans = json.loads(plans_file.read_text())
+    # the paper's patch: nnU-Net plans less for images as small as these
+    plans["configurations"]["3d_fullres"]["patch_size"] = [128, 128, 128]
+    manager = PlansManager(plans)
+    with torch.device("meta"):
+        network = TRAINERS[name].build_network_architecture(
+            manager, manager.get_configuration("3d_fullres"), 4, 4, enable_deep_supervision=True
+        )
+    assert isinstance(network, S2CANet)
+    assert sum(p.numel() for p in network.parameters()) == PARAMETERS_WITH_4_OUTPUTS[name][0]
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_nnunet_finds_each_trainer_by_name(name):
+    assert recursive_find_trainer_class_by_name(name) is TRAINERS[name]
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_trainer_can_be_pickled(name):
+    assert pickle.loads(pickle.dumps(TRAINERS[name])) is TRAINERS[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs"),
+    [(f"nnUNetTrainerS2CA_{n}epochs", n) for n in (5, 10, 20, 50, 100, 250, 500)]
+    + [("nnUNetTrainerS2CA_1epoch", 1), ("nnUNetTrainerS2CA", 1000)],
+)
+def test_trainer_runs_as_long_as_its_name_says(name, epochs, make_trainer):
+    assert make_trainer(TRAINERS[name], prepared=False).num_epochs == epochs
+
+
+def test_unknown_trainer_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="nnUNetTrainerS2CA_XXL"):
+        _ = training.nnUNetTrainerS2CA_XXL
+
+
+def test_trainers_are_listed_with_parameters():
+    table = describe_trainers()
+    assert all(name in table for name in TRAINERS)
+    assert "17.80 M" in table
+
+
+def test_recipe_is_the_papers(make_trainer):
+    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA"], prepared=False)
+    trainer.network = torch.nn.Linear(1, 1)
+    optimizer, _ = trainer.configure_optimizers()
+    assert type(optimizer) is torch.optim.Adam
+    assert optimizer.defaults["lr"] == 1e-3
+    assert optimizer.defaults["weight_decay"] == 1e-5
+
+
+def test_sgd_trainer_keeps_nnunets_recipe(make_trainer):
+    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA_SGD"], prepared=False)
+    trainer.network = torch.nn.Linear(1, 1)
+    optimizer, scheduler = trainer.configure_optimizers()
+    assert type(optimizer) is torch.optim.SGD
+    assert optimizer.defaults["lr"] == 1e-2
+    assert type(scheduler).__name__ == "PolyLRScheduler"
+
+
+def test_loss_is_the_weighted_sum_of_the_outputs(make_trainer):
+    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA"], prepared=False)
+    loss = trainer._build_loss()
+    assert isinstance(loss, DeepSupervisionWrapper)
+    torch.manual_seed(0)
+    outputs = [torch.randn(2, 3, n, n, n) for n in (16, 8, 4, 2)]
+    targets = [(torch.rand(2, 3, n, n, n) > 0.5).float() for n in (16, 8, 4, 2)]
+    by_hand = sum(
+        weight / 1.9 * _dice_and_bce(output, target)
+        for weight, output, target in zip((0.8, 0.6, 0.3, 0.2), outputs, targets, strict=True)
+    )
+    torch.testing.assert_close(loss(outputs, targets), by_hand)
+
+
+def _dice_and_bce(output, target):
+    probability = torch.sigmoid(output)
+    axes = (2, 3, 4)
+    dice = (2 * (probability * target).sum(axes) + 1e-5) / (
+        probability.sum(axes) + target.sum(axes) + 1e-5
+    )
+    bce = torch.nn.functional.binary_cross_entropy_with_logits(output, target)
+    return bce - dice.mean()
+
+
+def test_trainer_without_weights_uses_nnunets(make_trainer):
+    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA_noWDS"], prepared=False)
+    weights = np.array(trainer._build_loss().weight_factors)
+    np.testing.assert_allclose(weights, np.array([4, 2, 1, 0]) / 7)
+
+
+def test_deep_supervision_scales_follow_four_strides(make_trainer):
+    trainer = make_trainer(
+        TRAINERS["nnUNetTrainerS2CA"],
+        prepared=False,
+        shape=(24, 96, 96),
+        spacing=(4, 1, 1),
+        memory_gb=0.5,
+    )
+    assert len(trainer.configuration_manager.pool_op_kernel_sizes) == 5
+    assert trainer._get_deep_supervision_scales() == [
+        [1, 1, 1],
+        [1, 1 / 2, 1 / 2],
+        [1, 1 / 4, 1 / 4],
+        [1 / 2, 1 / 8, 1 / 8],
+    ]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_one_epoch_trains_and_changes_every_parameter(name, make_trainer):
+    trainer = make_trainer(TRAINERS[name], shape=SMALL)
+    _train_one_epoch_and_check(trainer)
+
+
+DATASETS = {
+    "plain labels": {"labels": tiny_dataset.PLAIN},
+    "ignore label": {"labels": {**tiny_dataset.PLAIN, "ignore": 4}},
+    "regions and ignore label": {"labels": {**tiny_dataset.REGIONS, "ignore": 4}},
+    "one channel": {"channels": 1},
+    "anisotropic": {"shape": (24, 96, 96), "spacing": (4, 1, 1), "memory_gb": 0.3},
+}
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_one_epoch_trains_on(dataset, make_trainer):
+    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA"], **{"shape": SMALL, **DATASETS[dataset]})
+    if dataset == "anisotropic":
+        assert trainer.configuration_manager.pool_op_kernel_sizes[1] == [1, 2, 2]
+    _train_one_epoch_and_check(trainer)
+
+
+def test_cascade_trains(make_trainer, nnunet_folders):
+    dataset = {"shape": (72, 72, 72), "memory_gb": 0.1}
+    lowres = make_trainer(
+        TRAINERS["nnUNetTrainerS2CA"], configuration="3d_lowres", prepared=True, **dataset
+    )
+    _train_one_epoch_and_check(lowres)
+    tiny_dataset.preprocess(nnunet_folders, "Dataset777_Tiny", "3d_cascade_fullres")
+    cascade = make_trainer(TRAINERS["nnUNetTrainerS2CA"], configuration="3d_cascade_fullres")
+    _write_predictions_of_previous_stage(cascade)
+    _train_one_epoch_and_check(cascade)
+    assert cascade.network.encoder.stages[0].unit1.depthwise.in_channels == 4 + 3
+
+
+def test_2d_configuration_is_refused_with_what_works(make_trainer):
+    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA"], configuration="2d", prepared=False)
+    with pytest.raises(ValueError, match=r"3D network.*2D patches.*work: 3d_fullres"):
+        trainer.initialize()
+
+
+def test_plan_with_three_stages_is_refused(make_trainer):
+    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA"], prepared=False, shape=(16, 16, 16))
+    assert len(trainer.configuration_manager.pool_op_kernel_sizes) < 4
+    with pytest.raises(ValueError, match="has 4 levels, but this configuration plans 3"):
+        trainer.initialize()
+
+
+def test_indivisible_patch_is_refused_with_axis_and_multiple(make_trainer):
+    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA"], prepared=False)
+    trainer.configuration_manager.configuration["patch_size"] = [40, 44, 32]
+    with pytest.raises(ValueError, match="axis 1 has 44 voxels, which must be a multiple of 8"):
+        trainer.initialize()
+
+
+def test_arguments_in_the_plan_precede_the_trainers(make_trainer):
+    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA"], prepared=False)
+    trainer.configuration_manager.configuration["s2ca_net"] = {"encoder_branches": [[32, 1]]}
+    with torch.device("meta"):
+        network = trainer.build_network_architecture(
+            trainer.plans_manager, trainer.configuration_manager, 4, 3
+        )
+    assert list(network.encoder.branches) == ["3"]
+
+
+def test_checkpoint_replaces_the_older_one_only_when_whole(make_trainer, monkeypatch, tmp_path):
+    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA_B"], shape=SMALL)
+    trainer.initialize()
+    file = tmp_path / "checkpoint_latest.pth"
+    trainer.save_checkpoint(str(file))
+    whole = file.read_bytes()
+
+    def die_half_way(checkpoint, filename):
+        Path(filename).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", die_half_way)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.save_checkpoint(str(file))
+    assert file.read_bytes() == whole
+
+
+def _train_one_epoch_and_check(trainer):
+    trainer.num_epochs = 1
+    trainer.initialize()
+    before = {name: p.detach().clone() for name, p in trainer.network.named_parameters()}
+    trainer.run_training()
+    after = dict(trainer.network.named_parameters())
+    # nnU-Net gives the coarsest output no weight
+    heads_without_weight = (
+        {f"decoder.seg_layers.3.{kind}" for kind in ("weight", "bias")}
+        if trainer.deep_supervision_weights is None
+        else set()
+    )
+    # the very last iteration's learning rate is not zero, so every parameter with a gradient moves
+    unchanged = {name for name in before if torch.equal(before[name], after[name])}
+    assert unchanged <= heads_without_weight
+    assert np.isfinite(trainer.logger.get_value("train_losses", step=-1))
+    checkpoint = torch.load(f"{trainer.output_folder}/checkpoint_final.pth", weights_only=False)
+    assert checkpoint["trainer_name"] == type(trainer).__name__
+
+
+def _write_predictions_of_previous_stage(trainer):
+    """Stand in for a trained lowres model: its prediction of each case is the truth."""
+    source = infer_dataset_class(trainer.preprocessed_dataset_folder)(
+        trainer.preprocessed_dataset_folder
+    )
+    folder = Path(trainer.folder_with_segs_from_previous_stage)
+    folder.mkdir(parents=True)
+    for case in source.identifiers:
+        _, segmentation, _, _ = source.load_case(case)
+        source.save_seg(np.clip(segmentation[:][0], 0, None), str(folder / case))
