@@ -170,19 +170,15 @@ def _run_evaluate(args: argparse.Namespace) -> int:
 
 
 def _scheme_of_edition(name: str) -> LabelScheme:
-    from nnunetv2_s2ca.dataset_conversion.editions import EDITIONS
-    from nnunetv2_s2ca.evaluation.regions import scheme_of_regions
+    from nnunetv2_s2ca.dataset_conversion.editions import edition_named
+    from nnunetv2_s2ca.evaluation.regions import SCORED_BESIDES, scheme_of_regions
 
-    if name not in EDITIONS:
-        raise UserError(f"unknown edition {name!r}; there are {', '.join(EDITIONS)}")
-    edition = EDITIONS[name]
-    to_source = {ours: source for source, ours in edition.labels.items()}
-    return scheme_of_regions(
-        {
-            region: tuple(to_source[label] for label in labels)
-            for region, labels in edition.regions.items()
-        }
-    )
+    edition = edition_named(name)
+    regions = {
+        region: tuple(edition.source_labels[label] for label in labels)
+        for region, labels in edition.regions.items()
+    }
+    return scheme_of_regions(regions | SCORED_BESIDES.get(name, {}))
 
 
 def _progress_bar(items: Iterable[Any], total: int) -> Iterable[Any]:

@@ -40,8 +40,8 @@ def config_of(edition: str) -> str:
         raise UserError(
             f"brats-evaluation has no settings for {edition}; it knows the editions from 2023 on"
         )
-    # gliomas before surgery have no resection cavity
-    return "GoAT" if (year, task) == ("2023", "gli") else _CONFIGS[task]
+    # In 2023 gliomas had no resection cavity, and children the labels of adults
+    return "GoAT" if year == "2023" and task in ("gli", "ped") else _CONFIGS[task]
 
 
 def run_official(pairs: Sequence[CasePair], output: Path, *, edition: str) -> Path:

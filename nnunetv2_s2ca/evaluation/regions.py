@@ -21,8 +21,17 @@ SHORT_NAMES = {
     "enhancing tumor": "ET",
     "enhancing tumour": "ET",
     "resection cavity": "RC",
+    "cystic component": "CC",
     "gross tumor volume": "GTV",
     "gross tumour volume": "GTV",
+}
+
+# Single labels, as the source has them, that the challenge scores besides the regions that a
+# network is trained on: settings of brats-evaluation 0.0.10, and dataset.json of the MSD
+SCORED_BESIDES = {
+    "brats2024-gli": {"NETC": (1,), "SNFH": (2,)},
+    "brats2024-ped": {"NETC": (2,), "ED": (4,)},
+    "msd-task01": {"ED": (1,), "NET": (2,)},
 }
 
 

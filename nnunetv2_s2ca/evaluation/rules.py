@@ -183,6 +183,6 @@ def _lesion_rule_of(edition: str | None) -> LesionRule2023:
     task = (edition or "").partition("-")[2]
     if task == "met":
         return LesionRule2023(dilations=1, smallest_mm3=2.0)
-    if task == "men":
+    if task.startswith("men"):
         return LesionRule2023(dilations=1)
     return LesionRule2023()

@@ -15,6 +15,9 @@ from nnunetv2_s2ca.evaluation.surfaces import Spacing
 
 FILE_ENDINGS = (".nii.gz", ".nii")
 
+# How BraTS marks segmentations: `_seg`, since 2023 `-seg`, in radiotherapy `_gtv`
+SUFFIX = re.compile(r"[_-](seg|gtv)$", re.IGNORECASE)
+
 # Two headers of one grid may differ by the rounding of float32, in mm and in direction cosines.
 GEOMETRY_TOLERANCE = 1e-3
 
@@ -23,7 +26,7 @@ def find_segmentations(folder: Path) -> dict[str, Path]:
     """The segmentations of a folder by case identifier, sorted.
 
     Either files `<case>.nii.gz` or `.nii` in the folder itself, as nnU-Net writes them, or, where
-    it has none, files `<case>_seg` or `<case>-seg` anywhere below it, as BraTS comes.
+    it has none, files `<case>_seg`, `<case>-seg` or `<case>_gtv` anywhere below it, as BraTS comes.
 
     Raises:
         UserError: The folder does not exist, holds no segmentation, or two of one case.
@@ -32,15 +35,14 @@ def find_segmentations(folder: Path) -> dict[str, Path]:
         raise UserError(f"{folder} is not a folder; expected one with segmentations")
     files = [path for path in sorted(folder.iterdir()) if _is_image(path)]
     if not files:
-        pattern = re.compile(r"[_-]seg$", re.IGNORECASE)
         files = [
             path
             for path in sorted(folder.rglob("*"))
-            if _is_image(path) and pattern.search(_stem(path))
+            if _is_image(path) and SUFFIX.search(_stem(path))
         ]
     cases: dict[str, Path] = {}
     for path in files:
-        case = re.sub(r"[_-]seg$", "", _stem(path), flags=re.IGNORECASE)
+        case = SUFFIX.sub("", _stem(path))
         if case in cases:
             raise UserError(f"case {case} has two segmentations: {cases[case]} and {path}")
         cases[case] = path

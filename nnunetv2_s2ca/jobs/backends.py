@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import submitit
@@ -107,6 +108,12 @@ def run_locally(
     for slot in range(backend.slots):
         gpus.put(backend.gpus[slot] if backend.gpus and not backend.debug else None)
     running: list[submitit.Job[None]] = []
+    reporting = Lock()
+
+    def say(line: str) -> None:
+        # print writes a line and its end apart, and the slots would mix theirs
+        with reporting:
+            report(line)
 
     def run(job: NnUNetJob) -> str | None:
         gpu = gpus.get()
@@ -114,11 +121,11 @@ def run_locally(
             submitted = _local_executor(logs, gpu, debug=backend.debug).submit(job)
             running.append(submitted)
             log = submitted.paths.stdout
-            report(f"{job.name}: started{'' if gpu is None else f' on GPU {gpu}'}, log {log}")
+            say(f"{job.name}: started{'' if gpu is None else f' on GPU {gpu}'}, log {log}")
             if submitted.exception() is None:
-                report(f"{job.name}: finished")
+                say(f"{job.name}: finished")
                 return None
-            report(f"{job.name}: failed, see {log} and {submitted.paths.stderr.name} beside it")
+            say(f"{job.name}: failed, see {log} and {submitted.paths.stderr.name} beside it")
             return str(log)
         finally:
             gpus.put(gpu)

@@ -68,8 +68,13 @@ def run_command(command: Sequence[str], *, cores: int | None) -> None:
         subprocess.CalledProcessError: The command failed.
     """
     name, *arguments = command
+    program = f"{ENTRY_POINTS[name]}; run()"
+    if cores is not None:
+        # With `-device cpu` nnU-Net asks torch for as many threads as multiprocessing counts cores.
+        # OMP_THREAD_LIMIT is no way out: oneDNN waits for ever for the threads that it holds back.
+        program = f"import multiprocessing; multiprocessing.cpu_count = lambda: {cores}; {program}"
     process = subprocess.Popen(
-        [sys.executable, "-c", f"{ENTRY_POINTS[name]}; run()", *arguments],
+        [sys.executable, "-c", program, *arguments],
         env=os.environ | _share_of_cores(cores),
         start_new_session=True,
     )
@@ -83,17 +88,12 @@ def run_command(command: Sequence[str], *, cores: int | None) -> None:
 
 
 def _share_of_cores(cores: int | None) -> dict[str, str]:
-    """Environment that holds nnU-Net to so many cores.
-
-    With `-device cpu` nnU-Net asks torch for as many threads as the machine has cores, which only
-    OpenMP's own limit holds back.
-    """
+    """Environment that holds nnU-Net's threads and workers to so many cores."""
     if cores is None:
         return {}
-    limits = {"OMP_NUM_THREADS": cores, "OMP_THREAD_LIMIT": cores}
     workers = {"nnUNet_n_proc_DA": cores, "nnUNet_def_n_proc": cores}
     unset = {name: value for name, value in workers.items() if name not in os.environ}
-    return {name: str(value) for name, value in (limits | unset).items()}
+    return {name: str(value) for name, value in ({"OMP_NUM_THREADS": cores} | unset).items()}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -13,7 +13,7 @@ CASES = [f"case_{number}" for number in range(5)]
 
 # Leaves the files that nnU-Net leaves, does what its trainer's name says, and keeps a record.
 TRAINING = """
-import json, os, sys, time
+import json, multiprocessing, os, sys, time
 from pathlib import Path
 
 
@@ -26,7 +26,8 @@ def run_training_entry():
     record = {
         "arguments": arguments,
         "pid": os.getpid(),
-        "threads": os.environ.get("OMP_THREAD_LIMIT"),
+        "cores": multiprocessing.cpu_count(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
         "workers": os.environ.get("nnUNet_n_proc_DA"),
         "gpu": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "start": time.time(),

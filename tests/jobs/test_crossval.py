@@ -120,6 +120,8 @@ def test_parallel_jobs_overlap_and_share_the_cores(nnunet, calls, monkeypatch):
     assert crossval("-f", "0", "1", "--parallel", "2", "-tr", "nnUNetTrainerSlow") == 0
     first, second = calls()
     assert abs(first["start"] - second["start"]) < 1
+    # nnU-Net asks multiprocessing for the cores of the machine and gives torch as many threads
+    assert [call["cores"] for call in (first, second)] == [4, 4]
     assert [call["threads"] for call in (first, second)] == ["4", "4"]
     assert [call["workers"] for call in (first, second)] == ["4", "4"]
 
@@ -127,7 +129,7 @@ def test_parallel_jobs_overlap_and_share_the_cores(nnunet, calls, monkeypatch):
 def test_a_single_job_has_all_cores_and_no_gpu_unless_given(nnunet, calls):
     assert crossval("-f", "0") == 0
     (call,) = calls()
-    assert call["threads"] is None
+    assert call["cores"] == os.cpu_count()
     assert call["gpu"] == ""
 
 
