@@ -33,10 +33,12 @@ class MetricsTable:
 
     Attributes:
         rules: Name of the rules that it was computed by.
+        tolerance: NSD's tolerance in mm.
         values: For each pair of case and region, its metrics by name.
     """
 
     rules: str
+    tolerance: float
     values: dict[tuple[str, str], dict[str, float]]
 
 
@@ -87,12 +89,18 @@ def metrics_csv(result: CohortResult, rules: Rules) -> str:
     """Text of `metrics.csv`; a metric that is not a number is an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", "region", "rules", *METRICS])
+    writer.writerow(["case", "region", "rules", "nsd_tolerance_mm", *METRICS])
     for case, rows in result.metrics.items():
         for row in rows:
             cells = [getattr(row, metric) for metric in METRICS]
             writer.writerow(
-                [case, row.region, rules.name, *("" if math.isnan(c) else c for c in cells)]
+                [
+                    case,
+                    row.region,
+                    rules.name,
+                    rules.tolerance,
+                    *("" if math.isnan(cell) else cell for cell in cells),
+                ]
             )
     return text.getvalue()
 
@@ -116,12 +124,12 @@ def read_metrics(path: Path) -> MetricsTable:
             }
             for row in rows
         }
-        (rules,) = {row["rules"] for row in rows}
+        ((rules, tolerance),) = {(row["rules"], float(row["nsd_tolerance_mm"])) for row in rows}
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{file} is not a table of `s2ca evaluate`: {type(error).__name__}: {error}"
         ) from error
-    return MetricsTable(rules, values)
+    return MetricsTable(rules, tolerance, values)
 
 
 def compare_tables(
@@ -141,6 +149,11 @@ def compare_tables(
         raise UserError(
             f"the runs were scored by different rules, {first.rules} and {second.rules}; "
             "evaluate both with the same --rules"
+        )
+    if first.tolerance != second.tolerance:
+        raise UserError(
+            f"NSD is at {first.tolerance:g} mm in one run and at {second.tolerance:g} mm in the "
+            "other; evaluate both with the same --tolerance"
         )
     common = [key for key in first.values if key in second.values]
     if not common:

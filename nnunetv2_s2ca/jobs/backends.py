@@ -178,24 +178,36 @@ def submit_to_slurm(
     except (NameError, submitit.core.utils.FailedSubmissionError) as error:
         raise UserError(f"SLURM refused the jobs: {error}") from error
     for job, handle in zip(jobs, submitted, strict=True):
-        write_text(_record(logs, job), handle.job_id)
+        write_text(queue_record(logs, job.name), handle.job_id)
     return submitted
 
 
 def without_queued(
     jobs: Sequence[NnUNetJob], *, logs: Path
 ) -> tuple[list[NnUNetJob], dict[str, str]]:
-    """The jobs that SLURM does not have yet, and the ids of those that it has, by name."""
+    """The jobs that SLURM does not have yet, and the ids of those that it has, by name.
+
+    A job of which SLURM says nothing, as where `sacct` is off or late, and that left no result is
+    taken for one that it has: two trainings of one fold would spoil each other.
+    """
     fresh, queued = [], {}
     for job in jobs:
-        record = _record(logs, job)
+        record = queue_record(logs, job.name)
         if record.is_file():
-            job_id = record.read_text(encoding="utf-8")
-            if submitit.SlurmJob(logs, job_id).state in ALIVE:
-                queued[job.name] = job_id
+            handle: submitit.SlurmJob[None] = submitit.SlurmJob(
+                logs, record.read_text(encoding="utf-8")
+            )
+            ended = handle.paths.result_pickle.exists()
+            if handle.state in ALIVE or (handle.state == "UNKNOWN" and not ended):
+                queued[job.name] = handle.job_id
                 continue
         fresh.append(job)
     return fresh, queued
+
+
+def queue_record(logs: Path, name: str) -> Path:
+    """The file that holds the id under which SLURM has the job of that name."""
+    return logs / f"{name.replace(' ', '_')}.job"
 
 
 def parse_minutes(text: str) -> int:
@@ -238,8 +250,3 @@ def _local_executor(logs: Path, gpu: int | None, *, debug: bool) -> submitit.Exe
     if gpu is not None:
         executor.update_parameters(gpus_per_node=1, visible_gpus=(gpu,))
     return executor
-
-
-def _record(logs: Path, job: NnUNetJob) -> Path:
-    """The file that holds the id under which SLURM has the job."""
-    return logs / f"{job.name.replace(' ', '_')}.job"

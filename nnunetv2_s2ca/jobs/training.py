@@ -17,6 +17,7 @@ from nnunetv2_s2ca.files import write_text
 from nnunetv2_s2ca.jobs.backends import (
     LocalBackend,
     SlurmBackend,
+    queue_record,
     run_locally,
     submit_to_slurm,
     without_queued,
@@ -167,7 +168,10 @@ def cross_validate(
         return CrossValidation(skipped, failed, {})
     jobs, queued = without_queued(jobs, logs=logs)
     for name, job_id in queued.items():
-        report(f"{name}: SLURM has it already, job {job_id}")
+        report(
+            f"{name}: SLURM has it already, job {job_id}; if it has not, remove "
+            f"{queue_record(logs, name)}"
+        )
     if jobs:
         submitted = submit_to_slurm(jobs, backend, logs=logs, name=f"s2ca {models[0].dataset}")
         for fresh, handle in zip(jobs, submitted, strict=True):

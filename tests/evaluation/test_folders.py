@@ -283,6 +283,18 @@ def test_runs_by_different_rules_are_not_compared(folders, tmp_path, capsys):
     assert "different rules" in capsys.readouterr().err
 
 
+def test_runs_at_different_tolerances_are_not_compared(folders, tmp_path, capsys):
+    assert evaluate(folders, "-o", str(tmp_path / "a")) == 0
+    assert evaluate(folders, "--tolerance", "2", "-o", str(tmp_path / "b")) == 0
+    assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b")]) == 1
+    assert "2 mm" in capsys.readouterr().err
+
+
+def test_a_tolerance_that_the_rules_fix_is_refused(folders, capsys):
+    assert evaluate(folders, "--rules", "brats-2026", "--tolerance", "2") == 1
+    assert "--tolerance" in capsys.readouterr().err
+
+
 def test_compare_says_where_no_metrics_are(tmp_path, capsys):
     assert main(["compare", str(tmp_path), str(tmp_path)]) == 1
     assert "s2ca evaluate" in capsys.readouterr().err

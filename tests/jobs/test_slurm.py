@@ -93,6 +93,19 @@ def test_what_is_queued_is_not_submitted_twice(nnunet, slurm, capsys):
     assert "SLURM has it already" in capsys.readouterr().out
 
 
+def test_what_slurm_says_nothing_of_is_not_submitted_twice(nnunet, slurm, capsys):
+    assert crossval() == 0
+    (slurm.parent / "bin/sacct").write_text("#!/bin/bash\n")
+    assert crossval() == 0
+    assert len(submitted(slurm)) == 1
+    (line, *_) = [line for line in capsys.readouterr().out.splitlines() if "remove" in line]
+    for record in (nnunet / "results" / DATASET / "s2ca_jobs").glob("*.job"):
+        record.unlink()
+    assert line.split("remove ")[1].endswith("fold_0.job")
+    assert crossval() == 0
+    assert len(submitted(slurm)) == 2
+
+
 def test_what_slurm_lost_is_submitted_again(nnunet, slurm):
     assert crossval() == 0
     (slurm / "state").write_text("FAILED")
