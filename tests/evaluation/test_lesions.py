@@ -36,6 +36,18 @@ def test_reference_lesions_that_touch_after_dilation_are_one():
     assert near.dice == far.dice == 1
 
 
+@pytest.mark.parametrize("times", [1, 3])
+def test_dilation_is_that_by_the_18_neighbourhood(times):
+    from scipy.ndimage import binary_dilation, generate_binary_structure
+
+    from nnunetv2_s2ca.evaluation.lesions import _dilate
+
+    mask = blobs(1, share=0.01)  # some of it at the border
+    mask[0, 0, 0] = mask[-1, 5, -1] = True
+    expected = binary_dilation(mask, generate_binary_structure(3, 2), iterations=times)
+    assert (_dilate(mask, times) == expected).all()
+
+
 def test_one_dilation_joins_less_than_three():
     scores = lesionwise(cube(5) | cube(16), cube(5), LesionRule2023(dilations=1))
     assert scores.reference == 2
