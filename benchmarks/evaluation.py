@@ -245,9 +245,9 @@ def _table(results: dict, cores: int) -> str:
         "# Metrics of one case",
         "",
         "`python -m benchmarks.evaluation`. A made-up case of 240×240×155 voxels, three regions, "
-        "processor time of one thread, with false specks all over the volume. The first three rows hold reading the "
-        "files and all metrics, lesion-wise ones included; the others what their names say, on "
-        f"masks in memory. Python {platform.python_version()}, {platform.machine()}.",
+        "false specks all over the volume; processor time of one thread. The first three rows hold "
+        "reading the files and all metrics, lesion-wise ones included; the others what their names "
+        f"say, on masks in memory. Python {platform.python_version()}, {platform.machine()}.",
         "",
         "| | seconds | ratio | peak memory, GB |",
         "|---|---|---|---|",
