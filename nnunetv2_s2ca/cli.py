@@ -38,6 +38,8 @@ def _build_parser() -> argparse.ArgumentParser:
         _add_doctor,
         _add_link,
         _add_trainers,
+        _add_demo,
+        _add_import_checkpoint,
         _add_evaluate,
         _add_compare,
         _add_postprocess,
@@ -87,6 +89,87 @@ def _run_trainers(args: argparse.Namespace) -> None:
     from nnunetv2_s2ca.training.catalogue import describe_trainers
 
     print(describe_trainers())
+
+
+def _add_import_checkpoint(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "import-checkpoint", help="make an nnU-Net model of weights by S2CA-Net's authors"
+    )
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="the authors' .pkl files, one a fold"
+    )
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="where the model goes, or its dataset's"
+    )
+    parser.add_argument(
+        "--dataset",
+        metavar="ID",
+        help="dataset that the model is for (without -o it goes to nnU-Net's place for it)",
+    )
+    parser.add_argument(
+        "--describe", action="store_true", help="print what the files hold, and write nothing"
+    )
+    parser.add_argument(
+        "--trust", action="store_true", help="let the files run the code that they bring, if any"
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a model that was imported before"
+    )
+    parser.set_defaults(run=_run_import_checkpoint)
+
+
+def _run_import_checkpoint(args: argparse.Namespace) -> None:
+    if args.describe:
+        from nnunetv2_s2ca.checkpoints.description import describe_checkpoint
+
+        for file in args.files:
+            print(describe_checkpoint(file, trust=args.trust))
+        return
+    from nnunetv2_s2ca.checkpoints.importing import import_checkpoints, prediction_command
+
+    folder = import_checkpoints(
+        args.files,
+        output=args.output,
+        dataset=args.dataset,
+        trust=args.trust,
+        overwrite=args.overwrite,
+    )
+    print(f"wrote {folder}\npredict with: {prediction_command(folder)}")
+
+
+def _add_demo(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "demo", help="make up patients, train five folds, predict, compare: minutes on a CPU"
+    )
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="folder for all of it")
+    parser.add_argument("--patients", type=int, default=12, help="to train on (default: 12)")
+    parser.add_argument("--held-out", type=int, default=4, help="to predict (default: 4)")
+    parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="FOLD")
+    parser.add_argument("--trainer", default="nnUNetTrainerS2CA_demo", help="default: %(default)s")
+    parser.add_argument("--device", choices=("cpu", "cuda", "mps"), default="cpu")
+    parser.add_argument(
+        "--min-dice",
+        type=float,
+        default=0.8,
+        metavar="DICE",
+        help="fail if the ensemble's whole-tumour Dice is lower (default: %(default)s)",
+    )
+    parser.set_defaults(run=_run_demo)
+
+
+def _run_demo(args: argparse.Namespace) -> None:
+    from nnunetv2_s2ca.demo import DemoSettings, check_dice, run_demo, scores_table
+
+    settings = DemoSettings(
+        patients=args.patients,
+        held_out=args.held_out,
+        folds=tuple(args.folds),
+        trainer=args.trainer,
+        device=args.device,
+    )
+    result = run_demo(args.output, settings)
+    print(f"\n{scores_table(result)}\n\nreport: {result.report}\npicture: {result.picture}")
+    check_dice(result, args.min_dice)
 
 
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:

@@ -32,9 +32,14 @@ def outputs() -> dict[str, np.ndarray]:
 
 def state_dict(key: str) -> dict[str, Tensor]:
     """The authors' state dict of a network or of a single module."""
-    shapes = _shapes()
-    entries = shapes[key] if key in shapes else shapes["modules"][key]
-    return {name: _weight(name, tuple(shape)) for name, shape in entries.items()}
+    return {name: weight(name, shape) for name, shape in shapes(key).items()}
+
+
+def shapes(key: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the authors' state dict of a network or of a single module."""
+    stored = _shapes()
+    entries = stored[key] if key in stored else stored["modules"][key]
+    return {name: tuple(shape) for name, shape in entries.items()}
 
 
 def golden_input(shape: tuple[int, ...], *, offset: int = 0) -> Tensor:
@@ -42,7 +47,8 @@ def golden_input(shape: tuple[int, ...], *, offset: int = 0) -> Tensor:
     return torch.from_numpy(rng.standard_normal(shape).astype(np.float32))
 
 
-def _weight(name: str, shape: tuple[int, ...]) -> Tensor:
+def weight(name: str, shape: tuple[int, ...]) -> Tensor:
+    """The weight that belongs to a name in the authors' state dicts."""
     rng = np.random.default_rng([_shapes()["seed"], zlib.crc32(name.encode())])
     z = np.asarray(rng.standard_normal(shape).astype(np.float32))
     if name.endswith("num_batches_tracked"):

@@ -1,1 +1,1 @@
-"""."""
+"""Made-up BraTS patients, for the demo and for tests."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from nnunetv2_s2ca.training import trainer, variants
+from nnunetv2_s2ca.training import demo, trainer, variants
 
 TRAINERS = {
     name: value
-    for module in (trainer, variants)
+    for module in (trainer, variants, demo)
     for name, value in vars(module).items()
     if name.startswith("nnUNetTrainerS2CA")
 }

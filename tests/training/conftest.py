@@ -1,27 +1,15 @@
-"""nnU-Net's folders for a test, and trainers on tiny datasets in them."""
+"""Trainers on tiny datasets, for the tests."""
 
 from __future__ import annotations
 
 import json
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from tests.training import tiny_dataset
-
-
-@pytest.fixture
-def nnunet_folders(tmp_path, monkeypatch) -> Path:
-    """nnU-Net's three folders, empty, and its workers off."""
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        (tmp_path / name).mkdir()
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
-    monkeypatch.setenv("nnUNet_def_n_proc", "1")
-    return tmp_path
 
 
 @pytest.fixture

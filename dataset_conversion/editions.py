@@ -1,0 +1,184 @@
+"""What distinguishes the BraTS editions and the MSD: file names, labels, regions, nnU-Net's ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nnunetv2_s2ca.errors import UserError
+
+CLASSIC_SUFFIXES = {"T1": "t1", "T1ce": "t1ce", "T2": "t2", "FLAIR": "flair"}
+SUFFIXES_SINCE_2023 = {"T1": "t1n", "T1ce": "t1c", "T2": "t2w", "FLAIR": "t2f"}
+
+CLASSIC_LABELS = {0: 0, 2: 1, 1: 2, 4: 3}
+LABELS_SINCE_2023 = {0: 0, 2: 1, 1: 2, 3: 3}
+TUMOUR_REGIONS = {"whole tumor": (1, 2, 3), "tumor core": (2, 3), "enhancing tumor": (3,)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Edition:
+    """One edition: how its files are named and what its labels mean.
+
+    In nnU-Net's labels, oedema is 1, the non-enhancing core 2, enhancing tumour 3, and what an
+    edition has besides 4, so that the first three mean the same in every dataset.
+
+    Attributes:
+        name: As the command line has it, such as `brats2019`.
+        dataset_id: nnU-Net's, where nnU-Net has a converter for the edition.
+        dataset_name: The part of the folder's name after the id.
+        case_prefix: How the case identifiers of the edition begin.
+        suffixes: Channel name to the end of the file's name. The channels of a dataset are always
+            in the order T1, T1ce, T2, FLAIR.
+        segmentation_suffix: The end of the segmentation's name.
+        labels: Label in the source to nnU-Net's label.
+        regions: Region to nnU-Net's labels, in the order of the network's outputs.
+        four_dimensional: The channels of a case are one 4D file, in the order of `suffixes`, and
+            the segmentations lie in a folder of their own, as the MSD has it.
+        reference: Where the data is described.
+    """
+
+    name: str
+    dataset_id: int
+    dataset_name: str
+    case_prefix: str
+    reference: str
+    suffixes: dict[str, str] = field(default_factory=lambda: dict(SUFFIXES_SINCE_2023))
+    segmentation_suffix: str = "seg"
+    labels: dict[int, int] = field(default_factory=lambda: dict(LABELS_SINCE_2023))
+    regions: dict[str, tuple[int, ...]] = field(default_factory=lambda: dict(TUMOUR_REGIONS))
+    four_dimensional: bool = False
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The dataset's channels, in nnU-Net's order."""
+        return tuple(channel for channel in CLASSIC_SUFFIXES if channel in self.suffixes)
+
+    @property
+    def source_labels(self) -> dict[int, int]:
+        """nnU-Net's label to the label in the source: the way back."""
+        return {ours: source for source, ours in self.labels.items()}
+
+    @property
+    def dataset_json_labels(self) -> dict[str, int | list[int]]:
+        """`labels` as `dataset.json` has them; a single foreground label is no region."""
+        if len(self.regions) == 1:
+            ((name, (label,)),) = self.regions.items()
+            return {"background": 0, name: label}
+        return {"background": 0, **{name: list(ours) for name, ours in self.regions.items()}}
+
+    @property
+    def regions_class_order(self) -> tuple[int, ...] | None:
+        """The label that nnU-Net writes for each region; later ones overwrite earlier ones.
+
+        The smallest label of a region is the one that the regions after it leave over, which
+        restores every label from the regions that hold it.
+        """
+        if len(self.regions) == 1:
+            return None
+        return tuple(min(ours) for ours in self.regions.values())
+
+    def folder_name(self, dataset_id: int | None = None, name: str | None = None) -> str:
+        """The dataset's folder in nnUNet_raw."""
+        number = self.dataset_id if dataset_id is None else dataset_id
+        return f"Dataset{number:03d}_{name or self.dataset_name}"
+
+
+def edition_named(name: str) -> Edition:
+    """The edition of that name.
+
+    Raises:
+        UserError: There is none.
+    """
+    if name not in EDITIONS:
+        raise UserError(f"unknown edition {name!r}; there are {', '.join(EDITIONS)}")
+    return EDITIONS[name]
+
+
+def _classic(year: int, dataset_id: int, case_prefix: str) -> Edition:
+    """2018 to 2021. Labels: nnU-Net's Dataset042_BraTS18, Dataset043_BraTS19, Dataset137_BraTS21."""
+    return Edition(
+        name=f"brats{year}",
+        dataset_id=dataset_id,
+        dataset_name=f"BraTS{year}",
+        case_prefix=case_prefix,
+        suffixes=dict(CLASSIC_SUFFIXES),
+        labels=dict(CLASSIC_LABELS),
+        reference=(
+            "https://www.synapse.org/Synapse:syn25829067"
+            if year == 2021
+            else f"https://www.med.upenn.edu/cbica/brats{year}/data.html"
+        ),
+    )
+
+
+def _since_2023(year: int, task: str, dataset_id: int, **differences) -> Edition:
+    """2023 and later. Labels: the settings in the challenge's package brats-evaluation 0.0.10."""
+    return Edition(
+        name=f"brats{year}-{task.lower()}",
+        dataset_id=dataset_id,
+        dataset_name=f"BraTS{year}_{task.replace('-', '')}",
+        case_prefix=f"BraTS-{task}-",
+        reference={
+            2023: "https://www.synapse.org/Synapse:syn51156910",
+            2024: "https://www.synapse.org/Synapse:syn53708249",
+            2025: "https://www.synapse.org/Synapse:syn64153130",
+        }[year],
+        **differences,
+    )
+
+
+_WITH_CAVITY = {
+    "labels": {**LABELS_SINCE_2023, 4: 4},
+    "regions": {**TUMOUR_REGIONS, "resection cavity": (4,)},
+}
+
+EDITIONS: dict[str, Edition] = {
+    edition.name: edition
+    for edition in (
+        _classic(2018, 42, "BraTS18_"),
+        _classic(2019, 43, "BraTS19_"),
+        _classic(2020, 82, "BraTS20_"),
+        _classic(2021, 137, "BraTS2021_"),
+        _since_2023(2023, "GLI", 230),
+        _since_2023(2023, "SSA", 231),
+        _since_2023(2023, "MEN", 232),
+        _since_2023(2023, "MET", 233),
+        _since_2023(2023, "PED", 234),
+        _since_2023(2024, "GLI", 226, **_WITH_CAVITY),
+        # brats-evaluation: 1 ET, 2 NET, 3 CC, 4 ED. The cystic component is a region of its own,
+        # since the three scored ones alone could not tell it from the non-enhancing tumour.
+        _since_2023(
+            2024,
+            "PED",
+            235,
+            labels={0: 0, 4: 1, 2: 2, 1: 3, 3: 4},
+            regions={
+                "whole tumor": (1, 2, 3, 4),
+                "tumor core": (2, 3, 4),
+                "enhancing tumor": (3,),
+                "cystic component": (4,),
+            },
+        ),
+        # brats-evaluation: 1 gross tumour volume, on T1 with contrast alone
+        _since_2023(
+            2024,
+            "MEN-RT",
+            236,
+            suffixes={"T1ce": "t1c"},
+            segmentation_suffix="gtv",
+            labels={0: 0, 1: 1},
+            regions={"gross tumor volume": (1,)},
+        ),
+        _since_2023(2025, "MET", 237, **_WITH_CAVITY),
+        # dataset.json of the MSD: 1 edema, 2 non-enhancing, 3 enhancing; FLAIR, T1w, t1gd, T2w
+        Edition(
+            name="msd-task01",
+            dataset_id=1,
+            dataset_name="BrainTumour",
+            case_prefix="BRATS_",
+            suffixes={"FLAIR": "0", "T1": "1", "T1ce": "2", "T2": "3"},
+            labels={0: 0, 1: 1, 2: 2, 3: 3},
+            four_dimensional=True,
+            reference="http://medicaldecathlon.com",
+        ),
+    )
+}

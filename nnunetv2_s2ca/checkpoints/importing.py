@@ -1,0 +1,156 @@
+"""`s2ca import-checkpoint`: the authors' files as a model that nnU-Net predicts with."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from nnunetv2.paths import nnUNet_results
+from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
+from nnunetv2.utilities.file_path_utilities import get_output_folder
+
+from nnunetv2_s2ca.checkpoints.conventions import to_nnunet_channels
+from nnunetv2_s2ca.checkpoints.model_folder import (
+    CONFIGURATION,
+    PLANS_NAME,
+    TRAINER,
+    is_imported,
+    write_fold,
+    write_model_files,
+)
+from nnunetv2_s2ca.checkpoints.network import Architecture, translate_checkpoint
+from nnunetv2_s2ca.checkpoints.reading import read_checkpoint
+from nnunetv2_s2ca.errors import UserError
+
+MODEL_NAME = f"{TRAINER}__{PLANS_NAME}__{CONFIGURATION}"
+DATASET_NAME = re.compile(r"Dataset\d{3}_.+")
+# where neither the user nor the path names a dataset; plain prediction never asks for it
+NO_DATASET = "Dataset999_S2CAImported"
+
+
+def import_checkpoints(
+    files: Sequence[Path],
+    *,
+    output: Path | None = None,
+    dataset: str | None = None,
+    trust: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Turn the authors' files into the folds 0, 1, … of one nnU-Net model.
+
+    Args:
+        files: the authors' files, all of one architecture.
+        output: the model's folder; in nnU-Net's place below it, if it is a folder
+            `DatasetXXX_Name`; in nnU-Net's place for `dataset`, if None.
+        dataset: id or name of the dataset that the model is for, known to nnU-Net if an id.
+        trust: see `read_checkpoint`.
+        overwrite: replace a model that was imported before.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        UserError: if a file is not what it should be, or the folder exists; then nothing is
+            written.
+    """
+    dataset_name = _dataset_name(dataset, output)
+    folder = _model_folder(output, dataset_name if dataset is not None else None)
+    if _in_use(folder) and not overwrite:
+        raise UserError(f"{folder} exists; choose another folder, or add --overwrite to replace it")
+    if _in_use(folder) and not is_imported(folder):
+        raise UserError(
+            f"{folder} holds something else than an imported model, which --overwrite does not "
+            f"replace; choose another folder"
+        )
+    unfinished = folder.with_name(f"{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        _write_model(unfinished, files, dataset=dataset_name, trust=trust)
+        _move_into_place(unfinished, folder)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def prediction_command(folder: Path) -> str:
+    """The nnU-Net command that predicts with all folds of a model."""
+    model = shlex.quote(str(folder))
+    # without -f, nnU-Net wants five
+    folds = " ".join(sorted(path.name.removeprefix("fold_") for path in folder.glob("fold_*")))
+    return (
+        f"nnUNetv2_predict_from_modelfolder -i INPUT_FOLDER -o OUTPUT_FOLDER -m {model} -f {folds}"
+    )
+
+
+def _write_model(folder: Path, files: Sequence[Path], *, dataset: str, trust: bool) -> None:
+    """Write the folder of a model, one file after the other, so that one is in memory at a time."""
+    first: Architecture | None = None
+    for fold, file in enumerate(files):
+        translated = translate_checkpoint(read_checkpoint(file, trust=trust))
+        weights = to_nnunet_channels(translated)
+        architecture = translated.architecture
+        if first is None:
+            first = architecture
+            folder.mkdir(parents=True)
+            source = ", ".join(file.name for file in files)
+            write_model_files(folder, architecture, dataset=dataset, source=source)
+        elif architecture != first:
+            raise UserError(
+                f"{file} holds another network than {files[0]}, so that they cannot be folds of "
+                f"one model; import them one by one. {_differences(architecture, first)}"
+            )
+        write_fold(folder, fold, weights=weights, architecture=architecture, source=file.name)
+
+
+def _differences(architecture: Architecture, other: Architecture) -> str:
+    theirs = asdict(other)
+    return "; ".join(
+        f"{name}: {value} instead of {theirs[name]}"
+        for name, value in asdict(architecture).items()
+        if value != theirs[name]
+    )
+
+
+def _move_into_place(new: Path, folder: Path) -> None:
+    old = folder.with_name(f"{folder.name}.old")
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _dataset_name(dataset: str | None, output: Path | None) -> str:
+    if dataset is None:
+        parts = () if output is None else output.absolute().parts
+        named = [part for part in parts if DATASET_NAME.fullmatch(part)]
+        return named[-1] if named else NO_DATASET
+    if DATASET_NAME.fullmatch(dataset):
+        return dataset
+    try:
+        return str(maybe_convert_to_dataset_name(dataset))
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"nnU-Net knows no dataset {dataset}; give the id of one that lies in nnUNet_raw, "
+            f"nnUNet_preprocessed or nnUNet_results, or a whole name like Dataset043_BraTS2019"
+        ) from error
+
+
+def _model_folder(output: Path | None, dataset: str | None) -> Path:
+    if output is not None:
+        output = output.absolute()
+        return output / MODEL_NAME if DATASET_NAME.fullmatch(output.name) else output
+    if dataset is None:
+        raise UserError("say where the model shall go: -o FOLDER, or --dataset ID")
+    if not nnUNet_results.is_set():
+        raise UserError("nnUNet_results is not set; set it, or say -o FOLDER")
+    return Path(get_output_folder(dataset, TRAINER, PLANS_NAME, CONFIGURATION)).absolute()
+
+
+def _in_use(folder: Path) -> bool:
+    return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))

@@ -1,0 +1,111 @@
+"""Reading the authors' files, without running what a file might bring along."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nnunetv2_s2ca.errors import UserError
+
+WEIGHTS = "net"  # the key of the state dict in the authors' files
+PARALLEL = "module."
+
+
+@dataclass(frozen=True)
+class AuthorsCheckpoint:
+    """A file of the authors: its weights under their names, and what else it holds."""
+
+    path: Path
+    weights: dict[str, Tensor]
+    parallel: bool  # saved from DataParallel; the prefix is off the names already
+    keys: tuple[str, ...]  # of the dict around the weights; none for a bare state dict
+    epoch: int | None
+
+
+def read_checkpoint(path: Path, *, trust: bool = False) -> AuthorsCheckpoint:
+    """Read one of the authors' files: a dict with `net`, or a bare state dict.
+
+    Args:
+        path: the file.
+        trust: let a file that holds more than weights run the code that it brings.
+
+    Raises:
+        UserError: if the file cannot be read, needs trust, or holds no state dict.
+    """
+    content = _load(path, trust=trust)
+    wrapped = isinstance(content, Mapping) and WEIGHTS in content
+    weights = content[WEIGHTS] if wrapped else content
+    if not _is_state_dict(weights):
+        raise UserError(
+            f"{path} holds {_describe(content)}, but a checkpoint of S2CA-Net's authors is a dict "
+            f"with the state dict under `{WEIGHTS}`, or a bare state dict"
+        )
+    parallel = all(name.startswith(PARALLEL) for name in weights)
+    epoch = content.get("epoch") if wrapped else None
+    return AuthorsCheckpoint(
+        path=path,
+        weights={
+            name.removeprefix(PARALLEL) if parallel else name: weights[name] for name in weights
+        },
+        parallel=parallel,
+        keys=tuple(map(str, content)) if wrapped else (),
+        epoch=epoch if isinstance(epoch, int) else None,
+    )
+
+
+def _load(path: Path, *, trust: bool) -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle's versions; what cannot be read, raises
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except pickle.UnpicklingError as error:
+        needs = re.search(r"(?:GLOBAL|Unsupported class) ([\w.]+)", str(error))
+        if needs is None:
+            raise _damaged(path, error) from error
+        if not trust:
+            raise UserError(
+                f"{path} holds more than weights ({needs[1]}): reading it could run "
+                f"any code that its maker put in. If you trust its maker, add --trust"
+            ) from error
+    except Exception as error:  # a damaged file can make the reader raise anything
+        raise _damaged(path, error) from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:  # likewise
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    # behind PyTorch's long advice to read with less care, if there
+    reason = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
+    reason = reason.strip().partition("\n")[0] or "it ends too early"
+    return UserError(
+        f"{path} is no PyTorch checkpoint, or a damaged one ({type(error).__name__}: {reason}). "
+        f"Compare its size with the source's, and download it again"
+    )
+
+
+def _is_state_dict(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and len(value) > 0
+        and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in value.items())
+    )
+
+
+def _describe(content: Any) -> str:
+    if not isinstance(content, Mapping):
+        return f"an object of type {type(content).__name__}"
+    keys = [str(key) for key in content]
+    more = ", …" if len(keys) > 5 else ""
+    return f"a dict with the keys {', '.join(keys[:5])}{more}" if keys else "an empty dict"

@@ -1,0 +1,316 @@
+"""The steps of the demo, from made-up patients to the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from nnunetv2_s2ca.demo.picture import draw_slices
+from nnunetv2_s2ca.demo.processes import (
+    Job,
+    nnunet_command,
+    nnunet_environment,
+    run_jobs,
+    s2ca_command,
+)
+from nnunetv2_s2ca.demo.scores import REGIONS, Scores, score_folder
+from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.synthetic.brats import write_brats2019
+
+DATASET_ID, HELD_OUT_ID = 43, 44
+CONFIGURATION = "3d_fullres"
+NUM_FOLDS = 5  # nnU-Net's
+
+STATE_FILE = "demo_state.json"
+REPORT_FILE = "demo_report.md"
+PICTURE_FILE = "demo_slices.png"
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What is trained on what; the defaults are those of `s2ca demo`.
+
+    Attributes:
+        patients: made-up patients to train on, five at least.
+        held_out: made-up patients to predict.
+        folds: folds of the five-fold cross-validation to train and to ensemble.
+        trainer: name for `nnUNetv2_train -tr`.
+        shape: voxels (X, Y, Z) of a patient.
+        spacing: mm.
+        seed: of the patients.
+        device: "cpu", "cuda" or "mps".
+
+    Raises:
+        UserError: if too few patients or unknown folds are asked for.
+    """
+
+    patients: int = 12
+    held_out: int = 4
+    folds: tuple[int, ...] = tuple(range(NUM_FOLDS))
+    trainer: str = "nnUNetTrainerS2CA_demo"
+    shape: tuple[int, int, int] = (48, 56, 48)
+    spacing: float = 4.0
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self):
+        if self.patients < NUM_FOLDS:
+            raise UserError(
+                f"{self.patients} patients cannot be split into five folds; expected at least 5"
+            )
+        if self.held_out < 1:
+            raise UserError("no patient is held out; expected at least 1, to be predicted")
+        if not self.folds or not set(self.folds) <= set(range(NUM_FOLDS)):
+            raise UserError(f"folds {self.folds} were asked for; expected some of 0, 1, 2, 3, 4")
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What came out.
+
+    Attributes:
+        folds: fold → mean Dice of each region over the fold's validation patients.
+        ensemble: mean Dice of each region over the patients held out.
+        report: Markdown file.
+        picture: PNG file.
+    """
+
+    folds: Mapping[int, Scores]
+    ensemble: Scores
+    report: Path
+    picture: Path
+
+
+def run_demo(
+    output: Path, settings: DemoSettings | None = None, *, say: Callable[[str], None] = print
+) -> DemoResult:
+    """Make up patients, convert, plan, train, predict, compare; everything below `output`.
+
+    A demo that was interrupted goes on after the last step that it finished.
+
+    Args:
+        output: a folder that is empty, does not exist, or holds an earlier demo of these settings.
+        settings: defaults if not given.
+        say: takes the lines that tell how far it is.
+
+    Raises:
+        UserError: if `output` holds something else, or a step fails.
+    """
+    return _Chain(Path(output).resolve(), settings or DemoSettings(), say).run()
+
+
+class _Chain:
+    def __init__(self, output: Path, settings: DemoSettings, say: Callable[[str], None]):
+        self.output, self.settings = output, settings
+        self.started = time.monotonic()
+        self.say = lambda line: say(f"[{_clock(time.monotonic() - self.started)}] {line}")
+        self.brats, self.held_out = output / "BraTS2019_synthetic", output / "BraTS2019_held_out"
+        self.predictions = output / "predictions"
+        self.logs = output / "logs"
+        self.done = _open_output(output, settings)
+
+    def run(self) -> DemoResult:
+        settings = self.settings
+        count = settings.patients + settings.held_out
+        steps: list[tuple[str, Callable[[], None]]] = [
+            (f"make up {count} patients", self.make_patients),
+            ("convert them to nnU-Net's format", self.convert),
+            ("plan and preprocess", self.plan),
+            (f"train folds {', '.join(map(str, settings.folds))}", self.train),
+            (f"predict {settings.held_out} held-out patients", self.predict),
+        ]
+        total = len(steps) + 1
+        self.logs.mkdir(exist_ok=True)
+        for number, (title, step) in enumerate(steps, 1):
+            if step.__name__ in self.done:
+                self.say(f"step {number}/{total}: {title}: done before")
+                continue
+            self.say(f"step {number}/{total}: {title}")
+            step()
+            self.done.append(step.__name__)
+            _write_state(self.output, settings, self.done)
+        self.say(f"step {total}/{total}: compare with the truth")
+        return self.compare()
+
+    def make_patients(self) -> None:
+        settings = self.settings
+        common = {"seed": settings.seed, "shape": settings.shape, "spacing": settings.spacing}
+        write_brats2019(self.brats, patients=settings.patients, **common)
+        first = settings.patients + 1
+        write_brats2019(self.held_out, patients=settings.held_out, first=first, **common)
+
+    def convert(self) -> None:
+        for source, dataset_id in ((self.brats, DATASET_ID), (self.held_out, HELD_OUT_ID)):
+            self._run_one(
+                f"convert_{dataset_id}",
+                s2ca_command("convert", "brats2019", source, "-d", dataset_id, "--overwrite"),
+            )
+
+    def plan(self) -> None:
+        arguments = ("-d", DATASET_ID, "-c", CONFIGURATION, "-np", 1, "--clean")
+        self._run_one(
+            "plan_and_preprocess",
+            nnunet_command(
+                "nnUNetv2_plan_and_preprocess", *arguments, "--verify_dataset_integrity"
+            ),
+            # planning takes this for its number of threads
+            nnUNet_n_proc_DA="1",
+        )
+
+    def train(self) -> None:
+        """Train several folds at a time, with a share of the cores each: small networks on small
+        patches gain little from more threads."""
+        settings = self.settings
+        on_cpu = settings.device == "cpu"
+        at_once = min(len(settings.folds), _cores()) if on_cpu else 1
+        jobs = [
+            Job(
+                f"fold {fold}",
+                nnunet_command(
+                    "nnUNetv2_train",
+                    *(DATASET_ID, CONFIGURATION, fold, "-tr", settings.trainer),
+                    *("-device", settings.device, "--c"),
+                ),
+                self.logs / f"train_fold_{fold}.log",
+            )
+            for fold in settings.folds
+        ]
+        self._run(jobs, at_once=at_once, nnUNet_n_proc_DA="0")
+
+    def predict(self) -> None:
+        arguments = (
+            *("-d", DATASET_ID, "-c", CONFIGURATION, "-tr", self.settings.trainer),
+            *("-i", self._raw(HELD_OUT_ID) / "imagesTr", "-o", self.predictions),
+            *("-f", *self.settings.folds, "-device", self.settings.device),
+            *("-npp", 1, "-nps", 1),
+        )
+        self._run_one("predict", nnunet_command("nnUNetv2_predict", *arguments))
+
+    def compare(self) -> DemoResult:
+        model = self._raw(DATASET_ID).name
+        trained = f"{self.settings.trainer}__nnUNetPlans__{CONFIGURATION}"
+        results = self.output / "nnUNet_results" / model / trained
+        result = DemoResult(
+            folds={
+                fold: score_folder(results / f"fold_{fold}" / "validation", self.brats)
+                for fold in self.settings.folds
+            },
+            ensemble=score_folder(self.predictions, self.held_out),
+            report=self.output / REPORT_FILE,
+            picture=self.output / PICTURE_FILE,
+        )
+        draw_slices(
+            self.predictions,
+            self.held_out,
+            result.picture,
+            title="Made-up patients held out: ensemble of the folds",
+        )
+        result.report.write_text(_report(result, self.settings), encoding="utf-8")
+        return result
+
+    def _run_one(self, name: str, command: list[str], **environment: str) -> None:
+        self._run([Job(name, command, self.logs / f"{name}.log")], at_once=1, **environment)
+
+    def _run(self, jobs: list[Job], *, at_once: int, **environment: str) -> None:
+        threads = max(_cores() // at_once, 1)
+        run_jobs(
+            jobs,
+            at_once=at_once,
+            environment={**nnunet_environment(self.output, threads=threads), **environment},
+            folder=self.output,
+            say=lambda line: self.say(f"  {line}"),
+        )
+
+    def _raw(self, dataset_id: int) -> Path:
+        (folder,) = (self.output / "nnUNet_raw").glob(f"Dataset{dataset_id:03d}_*")
+        return folder
+
+
+def scores_table(result: DemoResult) -> str:
+    """Dice per region of each fold and of the ensemble, as a Markdown table."""
+    rows = [(f"fold {fold}, its validation patients", s) for fold, s in result.folds.items()]
+    rows.append(("**ensemble, patients held out**", result.ensemble))
+    lines = [f"| Dice | {' | '.join(REGIONS)} |", "|---|" + "---:|" * len(REGIONS)]
+    lines += [
+        f"| {name} | {' | '.join(f'{scores[region]:.3f}' for region in REGIONS)} |"
+        for name, scores in rows
+    ]
+    return "\n".join(lines)
+
+
+def check_dice(result: DemoResult, min_dice: float) -> None:
+    """See whether the demo's predictions are good.
+
+    Raises:
+        UserError: if the ensemble's whole-tumour Dice is lower than `min_dice`.
+    """
+    dice = result.ensemble["WT"]
+    if dice < min_dice:
+        raise UserError(
+            f"the ensemble's whole-tumour Dice is {dice:.3f}, and at least {min_dice:g} was "
+            f"expected; see {result.report} and the logs beside it"
+        )
+
+
+def _report(result: DemoResult, settings: DemoSettings) -> str:
+    return f"""# Demo of nnunetv2-s2ca
+
+**The patients are made up.** Brains are bent copies of the MNI152 template, tumours are drawn by a
+program, at {settings.spacing:g} mm. These numbers show that the chain works on this machine, and
+nothing about how well S2CA-Net segments real gliomas.
+
+{settings.patients} patients were trained on with `{settings.trainer}`, {settings.held_out} were
+held out and predicted by the ensemble of {len(settings.folds)} folds (`nnUNetv2_predict`).
+
+{scores_table(result)}
+
+Mean over patients; a region that neither truth nor prediction has counts 1. WT whole tumour, TC
+tumour core, ET enhancing tumour.
+
+![slices]({result.picture.name})
+"""
+
+
+def _open_output(output: Path, settings: DemoSettings) -> list[str]:
+    """Make the folder, or find out which steps an earlier demo has done in it."""
+    state = output / STATE_FILE
+    if state.exists():
+        content = json.loads(state.read_text(encoding="utf-8"))
+        if content["settings"] != _as_json(settings):
+            raise UserError(
+                f"{output} holds a demo with other settings; give another folder, or delete it"
+            )
+        return content["done"]
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(
+            f"{output} exists and is no demo's folder; give a folder that is empty or does not exist"
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    _write_state(output, settings, [])
+    return []
+
+
+def _write_state(output: Path, settings: DemoSettings, done: list[str]) -> None:
+    unfinished = output / f"{STATE_FILE}.unfinished"
+    content = {"settings": _as_json(settings), "done": done}
+    unfinished.write_text(json.dumps(content, indent=2), encoding="utf-8")
+    unfinished.replace(output / STATE_FILE)
+
+
+def _as_json(settings: DemoSettings) -> dict:
+    return json.loads(json.dumps(asdict(settings)))
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60:2d}:{int(seconds) % 60:02d}"

@@ -1,0 +1,173 @@
+"""nnU-Net's and our own commands as processes, with log files and signs of life."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from nnunetv2_s2ca.errors import UserError
+
+STATUS_INTERVAL = 20.0  # seconds
+TAIL_LINES = 20
+
+# nnU-Net's commands by the functions behind them: run by this very interpreter, they need no
+# scripts on the path, and `register` shows them our trainers even where our `.pth` file is missing
+_ENTRY_POINTS = {
+    "nnUNetv2_plan_and_preprocess": (
+        "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints",
+        "plan_and_preprocess_entry",
+    ),
+    "nnUNetv2_train": ("nnunetv2.run.run_training", "run_training_entry"),
+    "nnUNetv2_predict": ("nnunetv2.inference.predict_from_raw_data", "predict_entry_point"),
+}
+_PROGRAM = (
+    "import sys; from nnunetv2_s2ca.startup import register; register(); "
+    "from {module} import {function} as run; sys.exit(run())"
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command, and the file that takes what it prints."""
+
+    name: str
+    command: Sequence[str]
+    log: Path
+
+
+def nnunet_command(name: str, *arguments: object) -> list[str]:
+    """The command line that does what `name`, one of nnU-Net's commands, does."""
+    module, function = _ENTRY_POINTS[name]
+    program = _PROGRAM.format(module=module, function=function)
+    return [sys.executable, "-c", program, *map(str, arguments)]
+
+
+def s2ca_command(*arguments: object) -> list[str]:
+    """The command line of `s2ca`, run by this interpreter."""
+    return [sys.executable, "-m", "nnunetv2_s2ca.cli", *map(str, arguments)]
+
+
+def nnunet_environment(folder: Path, *, threads: int) -> dict[str, str]:
+    """This process' environment, with nnU-Net's folders below `folder`, and frugal.
+
+    Args:
+        folder: holds nnUNet_raw, nnUNet_preprocessed and nnUNet_results, made if need be.
+        threads: of PyTorch in each process.
+    """
+    folders = {
+        name: folder / name for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+    }
+    for path in folders.values():
+        path.mkdir(exist_ok=True)
+    return {
+        **os.environ,
+        **{name: str(path) for name, path in folders.items()},
+        "nnUNet_def_n_proc": "1",
+        "nnUNet_compile": "f",  # takes longer than these trainings
+        "PYTHONUNBUFFERED": "1",  # the logs are read while they grow
+        # a limit, since nnU-Net asks for all cores when it runs on a CPU; and threads that wait
+        # let go of their core
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_THREAD_LIMIT": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    *,
+    at_once: int,
+    environment: Mapping[str, str],
+    folder: Path,
+    say: Callable[[str], None],
+) -> None:
+    """Run jobs in parallel; none is left running when this returns or raises.
+
+    Args:
+        jobs: to run, in this order.
+        at_once: how many may run at the same time.
+        environment: of the processes.
+        folder: working directory of the processes.
+        say: takes a line on how far the jobs are, now and then.
+
+    Raises:
+        UserError: if a job fails; names its log and quotes the end of it.
+    """
+    waiting = deque(jobs)
+    running: dict[Job, subprocess.Popen] = {}
+    told = time.monotonic()
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                job = waiting.popleft()
+                running[job] = _start(job, environment, folder)
+            time.sleep(0.2)
+            for job, process in list(running.items()):
+                if process.poll() is not None:
+                    del running[job]
+                    if process.returncode:
+                        raise UserError(_failure(job, process.returncode))
+            if running and time.monotonic() - told > STATUS_INTERVAL:
+                say("; ".join(f"{job.name}: {_status(job.log)}" for job in running))
+                told = time.monotonic()
+    finally:
+        for process in running.values():
+            _kill(process)
+
+
+def _start(job: Job, environment: Mapping[str, str], folder: Path) -> subprocess.Popen:
+    with job.log.open("wb") as log:
+        return subprocess.Popen(
+            job.command,
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def _kill(process: subprocess.Popen) -> None:
+    """End a process and its workers."""
+    try:
+        family = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    process.kill()
+    process.wait()
+    for member in family:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _status(log: Path) -> str:
+    """How far a job is: the epoch where it trains, the last line that it printed otherwise."""
+    lines = _lines(log)
+    for line in reversed(lines):
+        if "predicting" in line:
+            return "validating"
+        if match := re.search(r": (Epoch \d+)$", line):
+            return match[1].lower()
+    return lines[-1][-70:] if lines else "starting"
+
+
+def _failure(job: Job, code: int) -> str:
+    tail = "\n".join(f"    {line}" for line in _lines(job.log)[-TAIL_LINES:])
+    return f"{job.name} failed with exit code {code}. Its log, {job.log}, ends with:\n{tail}"
+
+
+def _lines(log: Path) -> list[str]:
+    """The lines of a log that are not blank; of a progress bar, each state is a line."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    return [line.rstrip() for line in text.splitlines() if line.strip()]

@@ -1,0 +1,66 @@
+"""Dice of the demo's predictions against the made-up truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunetv2_s2ca.synthetic.tumour import ENHANCING, NECROSIS, OEDEMA
+
+# region → labels of the truth, as BraTS wrote it, and of predictions, as nnU-Net has it: told
+# apart here once more, so that a mistake in the conversion would show in the scores
+REGIONS: Mapping[str, tuple[Sequence[int], Sequence[int]]] = {
+    "WT": ((NECROSIS, OEDEMA, ENHANCING), (1, 2, 3)),
+    "TC": ((NECROSIS, ENHANCING), (2, 3)),
+    "ET": ((ENHANCING,), (3,)),
+}
+
+Scores = Mapping[str, float]
+
+
+def score_folder(predictions: Path, brats: Path) -> Scores:
+    """Mean Dice of each region over the predictions in a folder.
+
+    Args:
+        predictions: holds `<case>.nii.gz` in nnU-Net's labels.
+        brats: the BraTS 2019 folder that holds the cases with their truth.
+    """
+    cases = [
+        score_case(read_volume(path), read_volume(truth_of(path, brats)))
+        for path in sorted(predictions.glob("*.nii.gz"))
+    ]
+    return {region: float(np.mean([case[region] for case in cases])) for region in REGIONS}
+
+
+def score_case(prediction: NDArray, truth: NDArray) -> Scores:
+    """Dice of each region; 1 where a region is in neither, as BraTS had it up to 2022.
+
+    Args:
+        prediction: (X, Y, Z), nnU-Net's labels 0, 1, 2, 3.
+        truth: (X, Y, Z), labels 0, 1, 2, 4.
+    """
+    return {
+        region: _dice(np.isin(prediction, predicted), np.isin(truth, true))
+        for region, (true, predicted) in REGIONS.items()
+    }
+
+
+def truth_of(prediction: Path, brats: Path) -> Path:
+    """The truth of a predicted case."""
+    case = prediction.name.removesuffix(".nii.gz")
+    (path,) = brats.glob(f"*/{case}/{case}_seg.nii.gz")
+    return path
+
+
+def read_volume(path: Path) -> NDArray:
+    """The voxels (X, Y, Z) of a NIfTI file."""
+    return np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
+
+
+def _dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    total = int(first.sum() + second.sum())
+    return 2 * int((first & second).sum()) / total if total else 1.0

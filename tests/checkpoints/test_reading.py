@@ -1,0 +1,150 @@
+"""Reading the authors' files: what is accepted, what is refused, and that nothing runs."""
+
+from __future__ import annotations
+
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from nnunetv2_s2ca.checkpoints.reading import read_checkpoint
+from nnunetv2_s2ca.errors import UserError
+from tests.checkpoints import authors
+
+STATE = {"conv.weight": torch.arange(24.0).reshape(4, 6), "conv.bias": torch.ones(4)}
+
+
+class Malicious:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("parallel", [True, False])
+def test_dict_with_net_is_read(tmp_path, parallel, zipped):
+    file = authors.save(tmp_path / "a.pkl", STATE, parallel=parallel, zipped=zipped)
+    checkpoint = read_checkpoint(file)
+    assert checkpoint.weights.keys() == STATE.keys()
+    assert all(torch.equal(checkpoint.weights[name], STATE[name]) for name in STATE)
+    assert checkpoint.parallel == parallel
+    assert checkpoint.epoch == 399
+    assert checkpoint.keys == ("net", "optimizer", "scheduler", "epoch")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_bare_state_dict_is_read(tmp_path, prefix, zipped):
+    state = {f"{prefix}{name}": tensor for name, tensor in STATE.items()}
+    torch.save(state, tmp_path / "a.pkl", _use_new_zipfile_serialization=zipped)
+    checkpoint = read_checkpoint(tmp_path / "a.pkl")
+    assert checkpoint.weights.keys() == STATE.keys()
+    assert checkpoint.epoch is None
+
+
+def _save_zip(content, path):
+    torch.save(content, path)
+
+
+def _save_legacy(content, path):
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+def _save_pickle(content, path):
+    path.write_bytes(pickle.dumps(content))
+
+
+@pytest.mark.parametrize("save", [_save_zip, _save_legacy, _save_pickle])
+@pytest.mark.parametrize("place", ["alone", "beside", "within"])
+def test_code_in_a_file_does_not_run(tmp_path, save, place):
+    trace = tmp_path / "it-ran"
+    bomb = Malicious(trace)
+    content = {
+        "alone": bomb,
+        "beside": {"net": STATE, "scheduler": bomb},
+        "within": {"net": {**STATE, "bomb": bomb}},
+    }[place]
+    save(content, tmp_path / "a.pkl")
+    message = r"a\.pkl holds more than weights \(\w*io\.open\).* --trust"
+    if save is _save_pickle:
+        message = r"a\.pkl is no PyTorch checkpoint"
+    with pytest.raises(UserError, match=message):
+        read_checkpoint(tmp_path / "a.pkl")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_pickle_that_is_no_checkpoint_does_not_run_even_if_trusted(tmp_path, trust):
+    _save_pickle(Malicious(tmp_path / "it-ran"), tmp_path / "a.pkl")
+    with pytest.raises(UserError, match="is no PyTorch checkpoint"):
+        read_checkpoint(tmp_path / "a.pkl", trust=trust)
+    assert not (tmp_path / "it-ran").exists()
+
+
+def test_the_trap_of_the_test_above_works(tmp_path):
+    _save_zip(Malicious(tmp_path / "it-ran"), tmp_path / "a.pkl")
+    with pytest.raises(UserError):  # what it made is no state dict
+        read_checkpoint(tmp_path / "a.pkl", trust=True)
+    assert (tmp_path / "it-ran").exists()
+
+
+def test_file_with_more_than_weights_is_read_if_trusted(tmp_path):
+    lr = {"lr": np.random.RandomState(0)}
+    file = authors.save(tmp_path / "a.pkl", STATE, scheduler=lr)
+    with pytest.raises(UserError, match="--trust"):
+        read_checkpoint(file)
+    checkpoint = read_checkpoint(file, trust=True)
+    assert checkpoint.weights.keys() == STATE.keys()
+
+
+@pytest.mark.parametrize("trust", [False, True])
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("kept", [0, 1, 10, 100, 0.25, 0.5, 0.9, 0.999])
+def test_truncated_file_is_refused(tmp_path, kept, zipped, trust):
+    file = authors.save(tmp_path / "a.pkl", {"w": torch.randn(3000)}, zipped=zipped)
+    content = file.read_bytes()
+    file.write_bytes(content[: kept if isinstance(kept, int) else int(kept * len(content))])
+    with pytest.raises(UserError, match=r"a\.pkl"):
+        read_checkpoint(file, trust=trust)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_file_of_another_kind_is_refused(tmp_path, seed):
+    file = tmp_path / "a.pkl"
+    rng = random.Random(seed)
+    beginning = rng.choice([b"", b"PK\x03\x04", b"\x80\x02", b"<!DOCTYPE html>", b"\x1f\x8b"])
+    file.write_bytes(beginning + rng.randbytes(rng.randrange(1, 4000)))
+    with pytest.raises(UserError, match=r"a\.pkl"):
+        read_checkpoint(file)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {},
+        [1, 2],
+        torch.ones(3),
+        {"net": {}},
+        {"net": [torch.ones(3)]},
+        {"net": {"a": 1.0}},
+        {"network_weights": STATE, "trainer_name": "nnUNetTrainer"},
+        {0: torch.ones(3)},
+    ],
+)
+def test_checkpoint_without_state_dict_is_refused(tmp_path, content):
+    torch.save(content, tmp_path / "a.pkl")
+    with pytest.raises(UserError, match=r"a\.pkl holds .* state dict"):
+        read_checkpoint(tmp_path / "a.pkl")
+
+
+def test_missing_file_and_folder_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"cannot read .*nowhere\.pkl"):
+        read_checkpoint(tmp_path / "nowhere.pkl")
+    with pytest.raises(UserError, match="cannot read"):
+        read_checkpoint(tmp_path)
