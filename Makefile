@@ -17,10 +17,11 @@ lint: $(INSTALLED)
 demo: $(INSTALLED)
 	$(BIN)/s2ca demo demo
 
-$(INSTALLED): setup.py
+$(INSTALLED): setup.py tests/requirements-official.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade pip
 	$(BIN)/python -m pip install -e ".[dev]"
+	$(BIN)/python -m pip install --no-deps -r tests/requirements-official.txt
 	$(BIN)/s2ca link
 	touch $@
 

@@ -57,13 +57,18 @@ setup(
         "nibabel>=5.0",
         "nilearn>=0.10",
         "scikit-learn>=1.3",
-        "scipy>=1.10",
+        "scipy>=1.15",
+        "connected-components-3d>=3.20",
+        "surface-distance>=0.1",
+        "submitit>=1.5",
         "matplotlib>=3.7",
         "tqdm>=4.64",
         "packaging>=22",
         "psutil>=5.9",
     ],
     extras_require={
+        # the challenge's own program, under the AGPL: for those who ask for it, never needed
+        "official": ["brats-evaluation>=0.0.10"],
         "dev": [
             "hypothesis>=6.100",
             "mypy>=1.10",

@@ -311,6 +311,8 @@ def _write_description(
         regions_class_order=edition.regions_class_order,
         dataset_name=edition.name,
         reference=edition.reference,
+        license="see the reference",
+        converted_by="nnunetv2-s2ca",
         **({"dataset": _linked(training, edition, ending)} if link else {}),
     )
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from nnunetv2_s2ca.errors import UserError
+
+if TYPE_CHECKING:
+    from nnunetv2_s2ca.evaluation.regions import LabelScheme
+    from nnunetv2_s2ca.jobs.backends import LocalBackend, SlurmBackend
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,6 +44,11 @@ def _build_parser() -> argparse.ArgumentParser:
         _add_export,
         _add_demo,
         _add_import_checkpoint,
+        _add_evaluate,
+        _add_compare,
+        _add_postprocess,
+        _add_crossval,
+        _add_predict,
     ):
         add(commands)
     return parser
@@ -246,6 +257,377 @@ def _run_demo(args: argparse.Namespace) -> None:
     result = run_demo(args.output, settings)
     print(f"\n{scores_table(result)}\n\nreport: {result.report}\npicture: {result.picture}")
     check_dice(result, args.min_dice)
+
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("evaluate", help="score predictions by the challenge's rules")
+    parser.add_argument(
+        "-ref", type=Path, required=True, metavar="FOLDER", help="folder with the truth"
+    )
+    parser.add_argument(
+        "-pred", type=Path, required=True, metavar="FOLDER", help="folder with predictions"
+    )
+    parser.add_argument(
+        "--edition",
+        help="the files hold this edition's own labels, such as brats2019; else they hold "
+        "nnU-Net's, and a dataset.json tells the regions",
+    )
+    parser.add_argument(
+        "-djfile", type=Path, metavar="FILE", help="nnU-Net's dataset.json, if not in the folders"
+    )
+    parser.add_argument(
+        "--rules",
+        choices=("classic", "lesionwise-2023", "brats-2026"),
+        help="default: the edition's own; classic where none is known",
+    )
+    parser.add_argument(
+        "--tolerance", type=float, metavar="MM", help="tolerance of NSD (default: 1)"
+    )
+    parser.add_argument(
+        "-o", type=Path, metavar="FOLDER", help="default: s2ca_evaluation in the predictions"
+    )
+    parser.add_argument("--processes", type=int, metavar="N", help="default: all cores")
+    parser.add_argument(
+        "--keep-going", action="store_true", help="score the sound cases where others are not"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results")
+    parser.add_argument(
+        "--official", action="store_true", help="also run brats-evaluation, if installed"
+    )
+    parser.set_defaults(run=_run_evaluate)
+
+
+def _run_evaluate(args: argparse.Namespace) -> int:
+    from nnunetv2_s2ca.evaluation.cohort import pair_cases
+    from nnunetv2_s2ca.evaluation.folders import evaluate_folders
+    from nnunetv2_s2ca.evaluation.official import run_official
+    from nnunetv2_s2ca.evaluation.regions import find_dataset_json, scheme_of_dataset
+    from nnunetv2_s2ca.evaluation.results import DEFAULT_FOLDER, summarise_regions
+    from nnunetv2_s2ca.evaluation.rules import default_rules, rules_named
+    from nnunetv2_s2ca.reporting.tables import evaluation_table
+
+    if args.official and not args.edition:
+        raise UserError("--official needs --edition, since it knows the challenge's labels only")
+    rules_name = args.rules or default_rules(args.edition)
+    if args.tolerance is not None and rules_name == "brats-2026":
+        raise UserError("the rules brats-2026 fix NSD's tolerance; leave out --tolerance")
+    rules = rules_named(rules_name, edition=args.edition, tolerance=args.tolerance)
+    if args.edition:
+        scheme = _scheme_of_edition(args.edition)
+    else:
+        scheme = scheme_of_dataset(args.djfile or find_dataset_json(args.pred, args.ref))
+    output = args.o or args.pred / DEFAULT_FOLDER
+    result = evaluate_folders(
+        args.ref,
+        args.pred,
+        output=output,
+        scheme=scheme,
+        rules=rules,
+        processes=args.processes or os.cpu_count() or 1,
+        keep_going=args.keep_going,
+        overwrite=args.overwrite,
+        progress=_progress_bar,
+    )
+    summaries = summarise_regions(result, rules)
+    print(evaluation_table(summaries, rules=rules, cases=len(result.metrics)))
+    print(f"\nmetrics.csv and summary.json are in {output}")
+    if args.official:
+        pairs = [pair for pair in pair_cases(args.ref, args.pred)[0] if pair.case in result.metrics]
+        print(f"wrote {run_official(pairs, output, edition=args.edition)}")
+    for trouble in result.troubles:
+        print(f"not evaluated: {trouble}", file=sys.stderr)
+    return int(bool(result.troubles))
+
+
+def _scheme_of_edition(name: str) -> LabelScheme:
+    from nnunetv2_s2ca.dataset_conversion.editions import edition_named
+    from nnunetv2_s2ca.evaluation.regions import SCORED_BESIDES, scheme_of_regions
+
+    edition = edition_named(name)
+    regions = {
+        region: tuple(edition.source_labels[label] for label in labels)
+        for region, labels in edition.regions.items()
+    }
+    return scheme_of_regions(regions | SCORED_BESIDES.get(name, {}))
+
+
+def _progress_bar(items: Iterable[Any], total: int) -> Iterable[Any]:
+    from tqdm import tqdm
+
+    return tqdm(items, total=total, unit="case", disable=None)
+
+
+def _add_compare(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("compare", help="compare two evaluated runs case by case")
+    for name in ("first", "second"):
+        parser.add_argument(
+            name,
+            type=Path,
+            metavar="A" if name == "first" else "B",
+            help="metrics.csv, or the folder that has it",
+        )
+    parser.add_argument("-o", type=Path, metavar="FILE", help="write the table as csv, too")
+    parser.set_defaults(run=_run_compare)
+
+
+def _run_compare(args: argparse.Namespace) -> None:
+    from nnunetv2_s2ca.evaluation.results import compare_tables, read_metrics
+    from nnunetv2_s2ca.evaluation.rules import rules_named
+    from nnunetv2_s2ca.reporting.tables import comparison_table, write_comparison
+
+    if args.o and args.o.exists():
+        raise UserError(f"{args.o} exists; name another file")
+    first, second = read_metrics(args.first), read_metrics(args.second)
+    comparisons = compare_tables(first, second, infinity=rules_named(first.rules).infinity_in_means)
+    print(
+        comparison_table(
+            comparisons, first=str(args.first), second=str(args.second), rules=first.rules
+        )
+    )
+    if args.o:
+        write_comparison(args.o, comparisons)
+
+
+def _add_postprocess(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "postprocess", help="remove small components and too little enhancing tumour"
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--fit",
+        action="store_true",
+        help="choose the sizes on a trained model's out-of-fold predictions",
+    )
+    what.add_argument(
+        "--apply", type=Path, metavar="JSON", help="use what --fit wrote, in place of 10 and 400"
+    )
+    parser.add_argument("-i", type=Path, metavar="FOLDER", help="predictions to clean up")
+    parser.add_argument(
+        "-m", type=Path, metavar="FOLDER", help="with --fit: nnU-Net's folder of the trained model"
+    )
+    parser.add_argument(
+        "-ref",
+        type=Path,
+        metavar="FOLDER",
+        help="with --fit: the truth (default: gt_segmentations in nnUNet_preprocessed)",
+    )
+    parser.add_argument(
+        "--splits",
+        type=Path,
+        metavar="FILE",
+        help="with --fit: default: splits_final.json in nnUNet_preprocessed",
+    )
+    parser.add_argument(
+        "-o",
+        type=Path,
+        metavar="PATH",
+        help="folder for the output; with --fit the json (default: s2ca_postprocessing.json in -m)",
+    )
+    parser.add_argument("--fill-holes", action="store_true", help="fill holes of WT and TC, too")
+    parser.add_argument("-djfile", type=Path, metavar="FILE", help="nnU-Net's dataset.json")
+    parser.add_argument("--processes", type=int, metavar="N", help="default: all cores")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing output")
+    parser.set_defaults(run=_run_postprocess)
+
+
+def _run_postprocess(args: argparse.Namespace) -> None:
+    if args.fit:
+        _fit_postprocessing(args)
+    else:
+        _apply_postprocessing(args)
+
+
+def _fit_postprocessing(args: argparse.Namespace) -> None:
+    from nnunetv2_s2ca.evaluation.regions import find_dataset_json, scheme_of_dataset
+    from nnunetv2_s2ca.postprocessing.fitting import fit_model
+    from nnunetv2_s2ca.reporting.tables import fit_table
+
+    if args.m is None:
+        raise UserError("--fit needs -m, the folder of the trained model")
+    scheme = scheme_of_dataset(args.djfile or find_dataset_json(args.m))
+    path, fitted = fit_model(
+        args.m,
+        scheme=scheme,
+        output=args.o,
+        reference=args.ref,
+        splits=args.splits,
+        fill_holes=args.fill_holes,
+        processes=args.processes or os.cpu_count() or 1,
+        overwrite=args.overwrite,
+        progress=_progress_bar,
+    )
+    print(fit_table(fitted))
+    print(f"\nwrote {path}; use it with: s2ca postprocess -i IN -o OUT --apply {path}")
+
+
+def _apply_postprocessing(args: argparse.Namespace) -> None:
+    from nnunetv2_s2ca.evaluation.regions import find_dataset_json, scheme_of_dataset
+    from nnunetv2_s2ca.postprocessing.folders import postprocess_folder
+    from nnunetv2_s2ca.postprocessing.rules import papers_rules, read_rules
+
+    if args.i is None or args.o is None:
+        raise UserError("-i and -o are needed: the folders of the predictions and of the output")
+    if args.apply and args.fill_holes:
+        raise UserError(f"{args.apply} says whether holes are filled; leave out --fill-holes")
+    scheme = scheme_of_dataset(args.djfile or find_dataset_json(args.i))
+    rules = (
+        read_rules(args.apply)
+        if args.apply
+        else papers_rules(scheme.regions, fill_holes=args.fill_holes)
+    )
+    applied = postprocess_folder(
+        args.i,
+        args.o,
+        rules=rules,
+        scheme=scheme,
+        processes=args.processes or os.cpu_count() or 1,
+        overwrite=args.overwrite,
+        progress=_progress_bar,
+    )
+    print(f"{applied.cases} cases written to {args.o}, {applied.changed} of them changed")
+
+
+def _add_crossval(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "crossval", help="train and validate all folds, on this machine or on SLURM"
+    )
+    parser.add_argument("-d", required=True, metavar="DATASET", help="number or name")
+    parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="such as 3d_fullres")
+    parser.add_argument(
+        "-tr", nargs="+", default=["nnUNetTrainerS2CA"], metavar="TRAINER", help="one or several"
+    )
+    parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS")
+    parser.add_argument(
+        "-f", nargs="+", type=int, metavar="FOLD", help="default: all folds of the split"
+    )
+    _add_backend(parser, "--parallel")
+    parser.set_defaults(run=_run_crossval)
+
+
+def _run_crossval(args: argparse.Namespace) -> int:
+    from nnunetv2_s2ca.jobs.training import (
+        Model,
+        cross_validate,
+        find_dataset,
+        region_names,
+        validation_dice,
+    )
+    from nnunetv2_s2ca.reporting.tables import fold_table
+
+    dataset = find_dataset(args.d)
+    models = [Model(dataset, args.c, trainer, args.p) for trainer in args.tr]
+    device = _device(args)
+    outcome = cross_validate(models, _backend(args, device), device=device, folds=args.f)
+    dices = {model.trainer: validation_dice(model) for model in models}
+    print(f"\n{fold_table(dices, region_names(models[0]))}")
+    if outcome.queued:
+        print("\nThe same command again shows how far the folds are.")
+    return int(bool(outcome.failed))
+
+
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("predict", help="nnUNetv2_predict by several jobs")
+    parser.add_argument("-i", type=Path, required=True, metavar="FOLDER", help="images")
+    parser.add_argument("-o", type=Path, required=True, metavar="FOLDER", help="predictions")
+    parser.add_argument("-d", required=True, metavar="DATASET", help="number or name")
+    parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="such as 3d_fullres")
+    parser.add_argument("-tr", default="nnUNetTrainerS2CA", metavar="TRAINER")
+    parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS")
+    parser.add_argument("-f", nargs="+", default=["0", "1", "2", "3", "4"], metavar="FOLD")
+    _add_backend(parser, "--jobs")
+    parser.add_argument(
+        "more", nargs="*", metavar="-- OPTIONS", help="further options of nnUNetv2_predict"
+    )
+    parser.set_defaults(run=_run_predict)
+
+
+def _run_predict(args: argparse.Namespace) -> int:
+    from nnunetv2_s2ca.jobs.prediction import predict_in_parts
+
+    device = _device(args)
+    backend = _backend(args, device)
+    model = ["-d", args.d, "-c", args.c, "-tr", args.tr, "-p", args.p, "-f", *args.f]
+    failed = predict_in_parts(
+        args.i,
+        args.o,
+        backend,
+        options=[*model, "-device", device, *args.more],
+        parts=args.parallel or getattr(backend, "slots", 1),
+    )
+    return int(bool(failed))
+
+
+def _add_backend(parser: argparse.ArgumentParser, parallel: str) -> None:
+    parser.add_argument("-device", choices=("cuda", "cpu", "mps"), help="default: cuda if there")
+    parser.add_argument(
+        "--backend",
+        choices=("local", "slurm", "debug"),
+        default="local",
+        help="processes on this machine; jobs of a cluster; or one after another in this process",
+    )
+    parser.add_argument(
+        parallel,
+        dest="parallel",
+        type=int,
+        metavar="N",
+        help="jobs at a time, sharing the cores (default: one per GPU, or one)",
+    )
+    parser.add_argument(
+        "--gpus", nargs="+", type=int, metavar="ID", help="local: the GPUs to use (default: all)"
+    )
+    slurm = parser.add_argument_group("SLURM")
+    slurm.add_argument("--slurm-partition", metavar="NAME")
+    slurm.add_argument(
+        "--time", default="2-00", help="limit of a job, which then goes on in a new one (2-00)"
+    )
+    slurm.add_argument("--mem", default="48G", help="memory of a job (48G)")
+    slurm.add_argument("--cpus", type=int, default=12, metavar="N", help="cores of a job (12)")
+    slurm.add_argument(
+        "--slurm",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further options of sbatch, such as account=NAME qos=NAME",
+    )
+
+
+def _device(args: argparse.Namespace) -> str:
+    if args.device:
+        return args.device
+    if args.backend == "slurm":
+        return "cuda"  # the login node need not have what the nodes have
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _backend(args: argparse.Namespace, device: str) -> LocalBackend | SlurmBackend:
+    from nnunetv2_s2ca.jobs.backends import (
+        LocalBackend,
+        SlurmBackend,
+        parse_gigabytes,
+        parse_minutes,
+    )
+
+    if args.backend == "slurm":
+        wrong = [option for option in args.slurm if "=" not in option]
+        if wrong:
+            raise UserError(f"--slurm {wrong[0]}: expected KEY=VALUE")
+        return SlurmBackend(
+            minutes=parse_minutes(args.time),
+            memory_gb=parse_gigabytes(args.mem),
+            cores=args.cpus,
+            gpus=int(device == "cuda"),
+            partition=args.slurm_partition,
+            options=dict(option.split("=", 1) for option in args.slurm),
+        )
+    gpus: tuple[int, ...] = ()
+    if device == "cuda":
+        import torch
+
+        gpus = tuple(args.gpus or range(torch.cuda.device_count()))
+        gpus = gpus[: args.parallel]
+    return LocalBackend(gpus=gpus, parallel=args.parallel or 1, debug=args.backend == "debug")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Metrics of segmentations by the rules of the BraTS challenge, one module a step."""

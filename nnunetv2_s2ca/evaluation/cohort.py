@@ -1,0 +1,183 @@
+"""The metrics of all cases of two folders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.evaluation.case import RegionMetrics, evaluate_case
+from nnunetv2_s2ca.evaluation.regions import LabelScheme
+from nnunetv2_s2ca.evaluation.rules import Rules
+from nnunetv2_s2ca.evaluation.segmentations import (
+    find_segmentations,
+    geometry_difference,
+    read_labels,
+    spacing_of,
+)
+from nnunetv2_s2ca.evaluation.surfaces import Spacing
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class CasePair:
+    """One case's two files.
+
+    Attributes:
+        case: Case identifier.
+        reference: File with the truth.
+        prediction: File to judge.
+    """
+
+    case: str
+    reference: Path
+    prediction: Path
+
+
+@dataclass(frozen=True)
+class CohortResult:
+    """What became of the cases.
+
+    Attributes:
+        metrics: The metrics of each evaluated case, by case identifier, sorted.
+        troubles: One sentence for each case that could not be evaluated.
+    """
+
+    metrics: dict[str, list[RegionMetrics]]
+    troubles: list[str]
+
+
+def pair_cases(reference: Path, prediction: Path) -> tuple[list[CasePair], list[str]]:
+    """The cases that both folders have, and one sentence for each that only one of them has.
+
+    Raises:
+        UserError: A folder that is missing or empty, or no case in common.
+    """
+    references, predictions = find_segmentations(reference), find_segmentations(prediction)
+    pairs = [
+        CasePair(case, references[case], predictions[case])
+        for case in references
+        if case in predictions
+    ]
+    troubles = [
+        f"{case}: no prediction in {prediction}" for case in references.keys() - predictions
+    ]
+    troubles += [f"{case}: no reference in {reference}" for case in predictions.keys() - references]
+    if not pairs:
+        raise UserError(
+            f"{reference} and {prediction} have no case in common: the first holds "
+            f"{next(iter(references))} and {len(references) - 1} more, the second "
+            f"{next(iter(predictions))} and {len(predictions) - 1} more"
+        )
+    return pairs, sorted(troubles)
+
+
+def read_pair(pair: CasePair, *, scheme: LabelScheme) -> tuple[np.ndarray, np.ndarray, Spacing]:
+    """Reference and prediction of one case, integers of one shape `(H, W, D)`, and the spacing.
+
+    Raises:
+        UserError: A file is damaged, the grids differ, or a label is unknown.
+    """
+    reference, reference_image = read_labels(pair.reference)
+    prediction, prediction_image = read_labels(pair.prediction)
+    difference = geometry_difference(reference_image, prediction_image)
+    if difference is not None:
+        raise UserError(f"{pair.case}: {pair.prediction} has {difference}")
+    for path, segmentation in ((pair.reference, reference), (pair.prediction, prediction)):
+        scheme.check(segmentation, path)
+    return reference, prediction, spacing_of(reference_image)
+
+
+def evaluate_pair(pair: CasePair, *, scheme: LabelScheme, rules: Rules) -> list[RegionMetrics]:
+    """The metrics of one case, read from its files.
+
+    Raises:
+        UserError: A file is damaged, the grids differ, or a label is unknown.
+    """
+    reference, prediction, spacing = read_pair(pair, scheme=scheme)
+    return evaluate_case(
+        reference,
+        prediction,
+        spacing=spacing,
+        regions=scheme.regions,
+        rules=rules,
+        ignore_label=scheme.ignore_label,
+    )
+
+
+def evaluate_cohort(
+    pairs: Sequence[CasePair],
+    *,
+    scheme: LabelScheme,
+    rules: Rules,
+    processes: int = 1,
+    progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,
+) -> CohortResult:
+    """The metrics of many cases; a case that fails is named among the troubles.
+
+    Args:
+        pairs: The cases.
+        scheme: What is scored.
+        rules: The rules to score by.
+        processes: How many cases to work on at a time; 1 stays in this process.
+        progress: Wraps the finished cases, given their number; for a progress bar.
+    """
+    metrics: dict[str, list[RegionMetrics]] = {}
+    troubles: list[str] = []
+    outcomes: Iterable[tuple[CasePair, list[RegionMetrics] | str]] = map_in_processes(
+        _Evaluation(scheme, rules), pairs, processes=processes
+    )
+    if progress is not None:
+        outcomes = progress(outcomes, len(pairs))
+    for pair, outcome in outcomes:
+        if isinstance(outcome, str):
+            troubles.append(outcome)
+        else:
+            metrics[pair.case] = outcome
+    return CohortResult(dict(sorted(metrics.items())), sorted(troubles))
+
+
+def map_in_processes(
+    function: Callable[[Any], Result], items: Sequence[Any], *, processes: int
+) -> Iterator[tuple[Any, Result]]:
+    """Yield each item with `function` of it, in the order in which they finish.
+
+    Args:
+        function: Picklable, since the workers are started afresh.
+        items: Picklable, too.
+        processes: Number of workers; 1 stays in this process.
+    """
+    if processes <= 1 or len(items) <= 1:
+        for item in items:
+            yield item, function(item)
+        return
+    # Not forked: a fork of a process that has threads, as torch and SimpleITK start, may hang
+    with ProcessPoolExecutor(min(processes, len(items)), mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(function, item): item for item in items}
+        try:
+            for future in as_completed(running):
+                yield running[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """Evaluates a pair; a class, since workers that are started afresh need it pickled."""
+
+    scheme: LabelScheme
+    rules: Rules
+
+    def __call__(self, pair: CasePair) -> list[RegionMetrics] | str:
+        try:
+            return evaluate_pair(pair, scheme=self.scheme, rules=self.rules)
+        except UserError as error:
+            return str(error)

@@ -1,0 +1,150 @@
+"""Which labels make up the regions that are scored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunetv2_s2ca.errors import UserError
+
+# The names that nnU-Net's BraTS converters give the regions, in any spelling, and the challenge's.
+SHORT_NAMES = {
+    "whole tumor": "WT",
+    "whole tumour": "WT",
+    "tumor core": "TC",
+    "tumour core": "TC",
+    "enhancing tumor": "ET",
+    "enhancing tumour": "ET",
+    "resection cavity": "RC",
+    "cystic component": "CC",
+    "gross tumor volume": "GTV",
+    "gross tumour volume": "GTV",
+}
+
+# Single labels, as the source has them, that the challenge scores besides the regions that a
+# network is trained on: settings of brats-evaluation 0.0.10, and dataset.json of the MSD
+SCORED_BESIDES = {
+    "brats2024-gli": {"NETC": (1,), "SNFH": (2,)},
+    "brats2024-ped": {"NETC": (2,), "ED": (4,)},
+    "msd-task01": {"ED": (1,), "NET": (2,)},
+}
+
+
+@dataclass(frozen=True)
+class Region:
+    """A union of labels that is scored as one mask.
+
+    Attributes:
+        name: Short name where BraTS has one (`WT`, `TC`, `ET`), else the dataset's own.
+        labels: The integer labels that belong to the region.
+    """
+
+    name: str
+    labels: tuple[int, ...]
+
+    def mask(self, segmentation: np.ndarray) -> np.ndarray:
+        """Where `segmentation`, integers of shape `(H, W, D)`, holds a label of the region."""
+        table = np.zeros(int(max(segmentation.max(initial=0), *self.labels)) + 1, dtype=bool)
+        table[list(self.labels)] = True
+        return table[segmentation]
+
+
+@dataclass(frozen=True)
+class LabelScheme:
+    """The regions of a set of segmentations, and every label that may occur in them.
+
+    Attributes:
+        regions: What is scored, in the order of the tables.
+        labels: All labels that a segmentation may hold, background included.
+        ignore_label: Voxels that the reference marks with it are left out of every metric.
+    """
+
+    regions: tuple[Region, ...]
+    labels: frozenset[int]
+    ignore_label: int | None = None
+
+    def check(self, segmentation: np.ndarray, path: Path) -> None:
+        """Refuse a segmentation, integers of any shape, with labels that the scheme lacks.
+
+        Raises:
+            UserError: It has such labels; the message names `path` and them.
+        """
+        if segmentation.min(initial=0) < 0:
+            present = np.unique(segmentation)
+        else:
+            # a bincount is one pass over the voxels, where np.unique would sort them
+            present = np.flatnonzero(np.bincount(segmentation.ravel(order="K")))
+        unknown = sorted(set(present.tolist()) - self.labels)
+        if unknown:
+            raise UserError(
+                f"{path} holds the label{'s' * (len(unknown) > 1)} "
+                f"{', '.join(map(str, unknown))}; expected {sorted(self.labels)}"
+            )
+
+
+def short_name(name: str) -> str:
+    """`WT` for `whole tumor`, and so on; a name that BraTS does not know stays as it is."""
+    return SHORT_NAMES.get(name.lower().replace("_", " ").strip(), name)
+
+
+def scheme_of_regions(regions: Mapping[str, Sequence[int]]) -> LabelScheme:
+    """The scheme of regions given by name; their labels and background are all that may occur."""
+    scheme = tuple(Region(short_name(name), tuple(labels)) for name, labels in regions.items())
+    return LabelScheme(scheme, frozenset({0}.union(*(region.labels for region in scheme))))
+
+
+def scheme_of_dataset(dataset_json: Path) -> LabelScheme:
+    """The regions, or plain labels, that an nnU-Net `dataset.json` declares.
+
+    Raises:
+        UserError: The file is missing, is not JSON, or has no labels.
+    """
+    content = read_json(dataset_json)
+    labels = content.get("labels")
+    if not isinstance(labels, dict) or "background" not in labels:
+        raise UserError(
+            f"{dataset_json}: expected nnU-Net's `labels` with a `background`, found {labels!r}"
+        )
+    ignore = labels.get("ignore")
+    regions = {
+        name: value if isinstance(value, list) else [value]
+        for name, value in labels.items()
+        if name not in ("background", "ignore")
+    }
+    scheme = scheme_of_regions(regions)
+    if ignore is None:
+        return scheme
+    return LabelScheme(scheme.regions, scheme.labels | {ignore}, ignore_label=ignore)
+
+
+def find_dataset_json(*folders: Path) -> Path:
+    """The `dataset.json` of the first of `folders` that has one, or whose parent has.
+
+    nnU-Net puts it beside predictions, and one level above `labelsTr`.
+
+    Raises:
+        UserError: None has.
+    """
+    for folder in folders:
+        for candidate in (folder / "dataset.json", folder.parent / "dataset.json"):
+            if candidate.is_file():
+                return candidate
+    raise UserError(
+        f"no dataset.json in {' or '.join(map(str, folders))}; name nnU-Net's file with -djfile, "
+        "or, for labels as the challenge has them, the --edition"
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Content of a JSON file; a `UserError` names the file if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a JSON file: {error}") from error

@@ -1,0 +1,1 @@
+"""Trainings and predictions as jobs, on this machine or on a SLURM cluster, by submitit."""

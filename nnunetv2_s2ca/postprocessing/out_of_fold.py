@@ -1,0 +1,71 @@
+"""The predictions of a cross-validation, each by a network that did not see the case."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.evaluation.cohort import CasePair
+from nnunetv2_s2ca.evaluation.segmentations import find_segmentations
+
+
+def out_of_fold_pairs(model: Path, *, reference: Path, splits: Path) -> list[CasePair]:
+    """The validation predictions of all folds of a model folder, with their truth.
+
+    Args:
+        model: nnU-Net's folder of a trained model, with `fold_0/validation` and so on.
+        reference: Folder with the truth, in nnU-Net's labels.
+        splits: The `splits_final.json` that the folds were trained by.
+
+    Raises:
+        UserError: There is no fold; a fold's predictions are not exactly the cases that the split
+            held out of its training; a case stands in two folds; or its truth is missing.
+    """
+    folds = sorted(path for path in model.glob("fold_*") if path.name != "fold_all")
+    folds = [path for path in folds if (path / "validation").is_dir()]
+    if not folds:
+        raise UserError(
+            f"{model} has no fold_N/validation; train the folds first (s2ca crossval). fold_all "
+            "holds nothing out, so nothing can be fitted on it"
+        )
+    split = _read_splits(splits)
+    references = find_segmentations(reference)
+    pairs: dict[str, CasePair] = {}
+    for folder in folds:
+        number = int(folder.name.removeprefix("fold_"))
+        if number >= len(split):
+            raise UserError(f"{splits} has {len(split)} folds, but there is a {folder}")
+        trained, held_out = set(split[number]["train"]), set(split[number]["val"])
+        predictions = find_segmentations(folder / "validation")
+        seen = sorted(predictions.keys() & (trained - held_out))
+        if seen:
+            raise UserError(
+                f"{predictions[seen[0]]} is of a case that fold {number} was trained on, says "
+                f"{splits}; only out-of-fold predictions may be fitted on"
+            )
+        if trained & held_out:
+            raise UserError(f"{splits}: fold {number} trains on cases that it validates on")
+        if predictions.keys() != held_out:
+            odd = sorted(predictions.keys() ^ held_out)
+            raise UserError(
+                f"{folder / 'validation'} and fold {number} of {splits} differ in "
+                f"{len(odd)} case(s), first {odd[0]}; run its validation again (s2ca crossval)"
+            )
+        for case, path in predictions.items():
+            if case in pairs:
+                raise UserError(f"{case} is held out twice: {pairs[case].prediction} and {path}")
+            if case not in references:
+                raise UserError(f"{case}: no reference in {reference}")
+            pairs[case] = CasePair(case, references[case], path)
+    return [pairs[case] for case in sorted(pairs)]
+
+
+def _read_splits(path: Path) -> list[dict[str, list[str]]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return [{"train": list(fold["train"]), "val": list(fold["val"])} for fold in content]
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; name nnU-Net's splits_final.json") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not nnU-Net's splits_final.json: {error!r}") from error

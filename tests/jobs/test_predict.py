@@ -1,0 +1,60 @@
+"""`s2ca predict`: parts that together are the whole."""
+
+from __future__ import annotations
+
+import pytest
+
+from nnunetv2_s2ca.cli import main
+
+
+@pytest.fixture
+def images(nnunet):
+    folder = nnunet / "images"
+    folder.mkdir()
+    for case in range(5):
+        for channel in range(4):
+            (folder / f"case_{case}_{channel:04d}.nii.gz").touch()
+    return folder
+
+
+def predict(nnunet, *options: str) -> int:
+    return main(
+        [
+            *("predict", "-i", str(nnunet / "images"), "-o", str(nnunet / "out")),
+            *("-d", "43", "-c", "3d_fullres", "-f", "0", "1", "-device", "cpu"),
+            *options,
+        ]
+    )
+
+
+def test_parts_together_predict_every_case_once(nnunet, images, calls):
+    assert predict(nnunet, "--jobs", "2") == 0
+    assert sorted(path.name for path in (nnunet / "out").glob("*.nii.gz")) == [
+        f"case_{case}.nii.gz" for case in range(5)
+    ]
+    parts = [call["arguments"][call["arguments"].index("-part_id") + 1] for call in calls()]
+    assert sorted(parts) == ["0", "1"]
+
+
+def test_the_model_and_further_options_reach_nnunet(nnunet, images, calls):
+    assert predict(nnunet, "-tr", "nnUNetTrainer", "--", "--disable_tta", "-step_size", "0.7") == 0
+    (call,) = calls()
+    line = " ".join(call["arguments"])
+    assert "-d 43 -c 3d_fullres -tr nnUNetTrainer -p nnUNetPlans -f 0 1 -device cpu" in line
+    assert "--disable_tta -step_size 0.7 -num_parts 1 -part_id 0 --continue_prediction" in line
+
+
+def test_there_are_no_more_parts_than_cases(nnunet, images, calls):
+    assert predict(nnunet, "--jobs", "9") == 0
+    assert len(calls()) == 5
+
+
+def test_a_case_without_prediction_is_named(nnunet, images, capsys):
+    assert predict(nnunet, "--", "--forget") == 1
+    assert "case_3" in capsys.readouterr().err
+
+
+def test_a_folder_without_images_is_named(nnunet, capsys):
+    (nnunet / "images").mkdir()
+    assert predict(nnunet) == 1
+    assert "holds no images" in capsys.readouterr().err
