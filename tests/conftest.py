@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 # before numpy and torch start their threads, which on small arrays cost more than they save
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -20,3 +21,8 @@ def nnunet_folders(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("nnUNet_n_proc_DA", "0")
     monkeypatch.setenv("nnUNet_def_n_proc", "1")
     return tmp_path
+
+
+# a loaded machine is no fault of the code
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("default")

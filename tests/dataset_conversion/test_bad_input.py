@@ -1,0 +1,354 @@
+"""What is wrong with a source is named, and nothing half-written is left."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nnunetv2_s2ca.dataset_conversion import convert as convert_module
+from nnunetv2_s2ca.dataset_conversion.check import check_cases
+from nnunetv2_s2ca.dataset_conversion.convert import convert
+from nnunetv2_s2ca.dataset_conversion.editions import EDITIONS
+
+from nnunetv2_s2ca import cli
+from tests.dataset_conversion.made_up import AFFINE, SHAPE, save, write_case, write_download
+
+EDITION = EDITIONS["brats2020"]
+CASE = "BraTS20_Training_001"
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Two good cases; tests spoil the first."""
+    folder = tmp_path / "source"
+    write_download(folder, EDITION, count=2)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def raw(nnunet_folders):
+    return nnunet_folders / "nnUNet_raw"
+
+
+def _convert(source, **options):
+    return convert(EDITION, source, processes=1, **options)
+
+
+def _file(source, suffix):
+    return source / CASE / f"{CASE}_{suffix}.nii.gz"
+
+
+def _remove(source):
+    _file(source, "t2").unlink()
+    return r"T2 is missing; expected .*_t2\.nii\.gz"
+
+
+def _no_image(source):
+    _file(source, "t1").write_text("this is no image")
+    return r"_t1\.nii\.gz: "
+
+
+def _text_under_nii(source):
+    _file(source, "t1").unlink()
+    _file(source, "t1").with_suffix("").write_text("this is no image")
+    return r"_t1\.nii: "
+
+
+def _truncated(source):
+    path = _file(source, "flair")
+    path.write_bytes(path.read_bytes()[:-12])
+    return r"_flair\.nii\.gz: .*truncated"
+
+
+def _truncated_segmentation(source):
+    path = _file(source, "seg")
+    path.write_bytes(path.read_bytes()[:-12])
+    return r"_seg\.nii\.gz: .*truncated"
+
+
+def _empty_file(source):
+    _file(source, "t1ce").write_bytes(b"")
+    return r"_t1ce\.nii\.gz: "
+
+
+def _other_shape(source):
+    save(_file(source, "t1ce"), np.zeros((9, 6, 5), np.int16))
+    return r"_t1ce\.nii\.gz: has the shape \(9, 6, 5\); expected that of T1, \(7, 6, 5\)"
+
+
+def _other_affine(source):
+    save(_file(source, "t2"), np.zeros(SHAPE, np.int16), AFFINE @ np.diag([2, 1, 1, 1]))
+    return r"_t2\.nii\.gz: has another affine than T1"
+
+
+def _sheared(source):
+    affine = AFFINE.copy()
+    affine[0, 1] = 0.3
+    for suffix in ("t1", "t1ce", "t2", "flair", "seg"):
+        save(_file(source, suffix), np.zeros(SHAPE, np.int16), affine)
+    return r"sheared affine"
+
+
+def _segmentation_of_other_shape(source):
+    save(_file(source, "seg"), np.zeros((7, 6, 4), np.uint8))
+    return r"_seg\.nii\.gz: has the shape \(7, 6, 4\)"
+
+
+def _unknown_label(source):
+    save(_file(source, "seg"), np.full(SHAPE, 3, np.uint8))
+    return r"_seg\.nii\.gz: holds the label 3; expected 0, 1, 2, 4"
+
+
+def _fractional_label(source):
+    save(_file(source, "seg"), np.full(SHAPE, 1.5, np.float32))
+    return r"_seg\.nii\.gz: holds the label 1\.5"
+
+
+def _nan(source):
+    data = np.zeros(SHAPE, np.float32)
+    data[1, 2, 3] = np.nan
+    save(_file(source, "t1"), data)
+    return r"_t1\.nii\.gz: holds 1 voxels that are NaN"
+
+
+def _four_dimensions(source):
+    save(_file(source, "t1"), np.zeros((*SHAPE, 2), np.int16))
+    return r"_t1\.nii\.gz: has the shape \(7, 6, 5, 2\); expected 3 dimensions"
+
+
+def _twice(source):
+    shutil.copytree(source / CASE, source / "elsewhere" / CASE)
+    return r"stands in 2 folders"
+
+
+def _two_files_of_a_modality(source):
+    save(_file(source, "t1").with_suffix(""), np.zeros(SHAPE, np.int16))
+    return r"T1 has 2 files"
+
+
+SPOILERS = [
+    _remove,
+    _no_image,
+    _text_under_nii,
+    _truncated,
+    _truncated_segmentation,
+    _empty_file,
+    _other_shape,
+    _other_affine,
+    _sheared,
+    _segmentation_of_other_shape,
+    _unknown_label,
+    _fractional_label,
+    _nan,
+    _four_dimensions,
+    _twice,
+    _two_files_of_a_modality,
+]
+
+
+@pytest.mark.parametrize("spoil", SPOILERS)
+def test_spoilt_case_is_named_and_nothing_is_written(spoil, source, raw):
+    expected = spoil(source)
+    with pytest.raises(cli.UserError, match=rf"(?s){CASE}: .*{expected}"):
+        _convert(source)
+    assert not list(raw.iterdir())
+
+
+@pytest.mark.parametrize("spoil", SPOILERS)
+def test_spoilt_case_can_be_skipped_and_is_listed(spoil, source):
+    spoil(source)
+    dataset = _convert(source, skip_bad=True)
+    assert CASE in (dataset / "s2ca_skipped.txt").read_text()
+    assert [p.name for p in (dataset / "labelsTr").iterdir()] == ["BraTS20_Training_002.nii.gz"]
+
+
+def test_check_reports_trouble_with_exit_code_1(source, capsys):
+    assert cli.main(["check", "brats2020", str(source), "--processes", "1"]) == 0
+    _remove(source)
+    assert cli.main(["check", "brats2020", str(source), "--processes", "1"]) == 1
+    assert f"trouble  {CASE}: T2 is missing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "file"])
+def test_source_without_cases_is_refused(kind, tmp_path, raw):
+    source = tmp_path / kind
+    if kind == "empty":
+        source.mkdir()
+    elif kind == "file":
+        source.touch()
+    with pytest.raises(cli.UserError, match=str(source)):
+        _convert(source)
+    assert not list(raw.iterdir())
+
+
+def test_folder_of_a_single_case_is_the_wrong_level(source):
+    with pytest.raises(cli.UserError, match="give the folder above"):
+        _convert(source / CASE)
+
+
+def test_another_edition_is_recognised(source):
+    with pytest.raises(cli.UserError, match="belongs to brats2020, not to brats2019"):
+        convert(EDITIONS["brats2019"], source, processes=1)
+
+
+def test_existing_dataset_is_left_alone(source):
+    dataset = _convert(source)
+    before = {p: p.stat().st_mtime_ns for p in dataset.rglob("*")}
+    with pytest.raises(cli.UserError, match="--overwrite"):
+        _convert(source)
+    assert {p: p.stat().st_mtime_ns for p in dataset.rglob("*")} == before
+
+
+def test_overwrite_replaces(source, raw):
+    dataset = _convert(source)
+    (dataset / "imagesTr" / "old_0000.nii.gz").touch()
+    _convert(source, overwrite=True)
+    assert not (dataset / "imagesTr" / "old_0000.nii.gz").exists()
+    assert [p.name for p in raw.iterdir()] == ["Dataset082_BraTS2020"]
+
+
+def test_overwrite_with_a_bad_source_keeps_the_old_dataset(source):
+    dataset = _convert(source)
+    _remove(source)
+    with pytest.raises(cli.UserError):
+        _convert(source, overwrite=True)
+    assert (dataset / "dataset.json").exists()
+
+
+def test_taken_id_of_another_name_is_refused(source, raw):
+    (raw / "Dataset082_Other").mkdir()
+    with pytest.raises(cli.UserError, match="Dataset082_Other has the same id"):
+        _convert(source)
+
+
+def test_full_disk_leaves_nothing(source, raw, monkeypatch):
+    def full(source, target):
+        raise OSError(errno.ENOSPC, "No space left on device", str(target))
+
+    monkeypatch.setattr(convert_module.shutil, "copyfile", full)
+    with pytest.raises(cli.UserError, match="is full"):
+        _convert(source)
+    assert not list(raw.iterdir())
+
+
+def test_too_little_space_is_refused_before_anything_is_written(source, raw, monkeypatch):
+    usage = shutil._ntuple_diskusage(10**9, 10**9, 10)
+    monkeypatch.setattr(convert_module.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(cli.UserError, match="--link"):
+        _convert(source)
+    assert not list(raw.iterdir())
+
+
+def test_interrupted_conversion_goes_on_and_shows_nothing_before(source, raw, monkeypatch):
+    real, written = shutil.copyfile, []
+
+    def interrupt(source, target):
+        if len(written) == 5:
+            raise KeyboardInterrupt
+        written.append(target)
+        return real(source, target)
+
+    monkeypatch.setattr(convert_module.shutil, "copyfile", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        _convert(source)
+    assert not list(raw.glob("Dataset*"))  # what nnU-Net takes for datasets
+    monkeypatch.setattr(
+        convert_module.shutil, "copyfile", lambda s, t: (written.append(t), real(s, t))
+    )
+    dataset = _convert(source)
+    assert len(written) == len(set(written)) == 8  # nothing is copied twice
+    for path in dataset.rglob("*.nii.gz"):
+        np.asarray(nib.load(path).dataobj)
+
+
+def test_unset_nnunet_raw_is_named(source, monkeypatch):
+    monkeypatch.delenv("nnUNet_raw")
+    with pytest.raises(cli.UserError, match="nnUNet_raw is not set"):
+        _convert(source)
+
+
+def test_unknown_edition_lists_all(source, capsys):
+    assert cli.main(["convert", "brats1999", str(source)]) == 1
+    assert "brats2024-ped" in capsys.readouterr().err
+
+
+def test_msd_cannot_be_linked(tmp_path):
+    with pytest.raises(cli.UserError, match="use --copy"):
+        convert(EDITIONS["msd-task01"], tmp_path, link=True)
+
+
+def test_mixed_endings_cannot_be_linked(source):
+    write_case(source / "BraTS20_Training_003", EDITION, "BraTS20_Training_003", ending=".nii")
+    with pytest.raises(cli.UserError, match=r"\.nii and \.nii\.gz"):
+        _convert(source, link=True)
+
+
+def test_read_only_source_converts(source):
+    for path in [*source.rglob("*"), source]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        dataset = _convert(source)
+    finally:
+        for path in [source, *source.rglob("*")]:
+            path.chmod(0o755)
+    assert len(list((dataset / "imagesTr").iterdir())) == 8
+    (dataset / "imagesTr" / f"{CASE}_0000.nii.gz").unlink()
+
+
+def _stray_segmentation(source):
+    _file(source, "seg").rename(source / CASE / "W39_1998.09.19_Segm.nii.gz")
+    return "W39_1998.09.19_Segm.nii.gz"
+
+
+def _capitals(source):
+    _file(source, "t1").rename(source / CASE / f"{CASE}_T1.nii.gz")
+    return "capitals"
+
+
+def _mac_files(source):
+    (source / CASE / f"._{CASE}_t1.nii.gz").write_bytes(b"mac")
+    (source / CASE / ".DS_Store").write_bytes(b"mac")
+    (source / "__MACOSX" / CASE).mkdir(parents=True)
+    (source / "__MACOSX" / CASE / f"{CASE}_t1.nii.gz").write_bytes(b"mac")
+
+
+def _tables(source):
+    (source / "survival_info.csv").write_text("a,b\n1,2\n")
+    (source / "name_mapping.xlsx").write_bytes(b"PK")
+
+
+def _doubled_folder(source):
+    inner = source / "MICCAI_BraTS2020_TrainingData"
+    inner.mkdir()
+    for path in list(source.glob("BraTS20*")):
+        path.rename(inner / path.name)
+
+
+def _float_labels(source):
+    path = _file(source, "seg")
+    image = nib.load(path)
+    save(path, np.asarray(image.dataobj).astype(np.float64))
+
+
+@pytest.mark.parametrize(
+    "quirk",
+    [_stray_segmentation, _capitals, _mac_files, _tables, _doubled_folder, _float_labels],
+)
+def test_quirks_of_real_downloads_are_dealt_with_and_reported(quirk, source, capsys):
+    remark = quirk(source)
+    dataset = _convert(source)
+    assert len(list((dataset / "labelsTr").iterdir())) == 2
+    assert len(list((dataset / "imagesTr").iterdir())) == 8
+    if remark:
+        assert f"note     {CASE}: " in (output := capsys.readouterr().out)
+        assert remark in output
+
+
+def test_sessions_of_one_patient_are_counted(tmp_path):
+    edition = EDITIONS["brats2023-gli"]
+    write_download(tmp_path / "gli", edition, count=3)
+    checked = check_cases(edition, tmp_path / "gli", processes=1)
+    assert len({item.case.patient for item in checked}) == 2

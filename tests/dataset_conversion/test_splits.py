@@ -1,0 +1,130 @@
+"""Folds in which no patient stands twice."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from nnunetv2_s2ca.dataset_conversion.convert import convert
+from nnunetv2_s2ca.dataset_conversion.editions import EDITIONS
+from nnunetv2_s2ca.dataset_conversion.source import find_cases, patient_of
+from nnunetv2_s2ca.dataset_conversion.splits import make_splits, write_splits
+
+from nnunetv2_s2ca import cli
+from tests.dataset_conversion.made_up import write_case, write_download
+
+
+@st.composite
+def _cohorts(draw):
+    """Random ids of BraTS-GLI with one to four sessions, and a stratum of each case."""
+    numbers = draw(st.lists(st.integers(0, 99999), min_size=5, max_size=40, unique=True))
+    names = [
+        f"BraTS-GLI-{number:05d}-{session:03d}"
+        for number in numbers
+        for session in range(draw(st.integers(1, 4)))
+    ]
+    return {name: draw(st.sampled_from(["with ET", "without ET"])) for name in names}
+
+
+@given(_cohorts(), st.integers(0, 2**31 - 1))
+def test_no_patient_in_two_folds_and_every_case_validated_once(strata, seed):
+    patients = {name: patient_of(EDITIONS["brats2023-gli"], name) for name in strata}
+    splits = make_splits(patients, strata, seed=seed)
+    assert len(splits) == 5
+    for split in splits:
+        assert not {patients[n] for n in split["train"]} & {patients[n] for n in split["val"]}
+        assert {*split["train"], *split["val"]} == set(strata)
+        assert split["val"]
+    validated = Counter(name for split in splits for name in split["val"])
+    assert validated == Counter(dict.fromkeys(strata, 1))
+
+
+@pytest.mark.parametrize(
+    ("edition", "identifier", "patient"),
+    [
+        ("brats2019", "BraTS19_CBICA_AAB_1", "CBICA_AAB"),
+        ("brats2019", "BraTS19_TCIA10_346_1", "TCIA10_346"),
+        ("brats2018", "Brats18_2013_11_1", "2013_11"),
+        ("brats2020", "BraTS20_Training_355", "BraTS20_Training_355"),
+        ("brats2021", "BraTS2021_00495", "BraTS2021_00495"),
+        ("brats2023-gli", "BraTS-GLI-00005-001", "BraTS-GLI-00005"),
+        ("brats2024-men-rt", "BraTS-MEN-RT-0001-1", "BraTS-MEN-RT-0001"),
+        ("msd-task01", "BRATS_001", "BRATS_001"),
+    ],
+)
+def test_patient_of_a_case(edition, identifier, patient):
+    assert patient_of(EDITIONS[edition], identifier) == patient
+
+
+def test_strata_are_spread_evenly():
+    names = [f"case_{n:03d}" for n in range(100)]
+    strata = {name: "LGG" if n < 25 else "HGG" for n, name in enumerate(names)}
+    for split in make_splits({name: name for name in names}, strata):
+        assert Counter(strata[n] for n in split["val"]) == {"LGG": 5, "HGG": 15}
+
+
+def test_order_of_the_cases_does_not_matter():
+    names = [f"case_{n:03d}" for n in range(20)]
+    patients = {name: name for name in names}
+    strata = dict.fromkeys(names, "")
+    assert make_splits(patients, strata) == make_splits(dict(reversed(patients.items())), strata)
+
+
+def test_fewer_patients_than_folds_are_refused():
+    patients = {"a": "p", "b": "p", "c": "q"}
+    with pytest.raises(cli.UserError, match="--folds 2"):
+        make_splits(patients, dict.fromkeys(patients, ""))
+    assert len(make_splits(patients, dict.fromkeys(patients, ""), folds=2)) == 2
+
+
+def test_splits_are_written_where_nnunet_reads_them(tmp_path, nnunet_folders, capsys):
+    write_download(tmp_path / "source", EDITIONS["brats2019"], count=10)
+    convert(EDITIONS["brats2019"], tmp_path / "source", processes=1)
+    assert cli.main(["splits", "-d", "43"]) == 0
+    file = nnunet_folders / "nnUNet_preprocessed/Dataset043_BraTS2019/splits_final.json"
+    splits = json.loads(file.read_text())
+    assert [len(split["val"]) for split in splits] == [2] * 5
+    assert "HGG  LGG" in capsys.readouterr().out
+    # both grades in each fold
+    grades = {c.identifier: c.grade for c in find_cases(EDITIONS["brats2019"], tmp_path / "source")}
+    assert all({grades[n] for n in split["val"]} == {"HGG", "LGG"} for split in splits)
+
+
+def test_other_folds_are_kept_unless_told_otherwise(tmp_path, nnunet_folders):
+    write_download(tmp_path / "source", EDITIONS["brats2021"], count=6)
+    convert(EDITIONS["brats2021"], tmp_path / "source", processes=1)
+    path, _ = write_splits(137)
+    write_splits(137)  # the same once more is no harm
+    with pytest.raises(cli.UserError, match="--overwrite"):
+        write_splits(137, seed=7)
+    write_splits(137, seed=7, overwrite=True)
+    assert len(json.loads(path.read_text())) == 5
+
+
+def test_name_mapping_links_editions_and_tells_grades(tmp_path):
+    source = tmp_path / "source"
+    for number in (1, 2, 3):
+        name = f"BraTS20_Training_{number:03d}"
+        write_case(source / name, EDITIONS["brats2020"], name)
+    (source / "name_mapping.csv").write_text(
+        "Grade,BraTS_2017_subject_ID,BraTS_2019_subject_ID,TCGA_TCIA_subject_ID,"
+        "BraTS_2020_subject_ID\n"
+        "HGG,Brats17_CBICA_AAB_1,BraTS19_CBICA_AAB_1,NA,BraTS20_Training_001\n"
+        "LGG,NA,BraTS19_TCIA_X_1,TCGA-DU-7294,BraTS20_Training_002\n"
+        "LGG,NA,BraTS19_TCIA_Y_1,TCGA-DU-7294,BraTS20_Training_003\n"
+    )
+    cases = find_cases(EDITIONS["brats2020"], source)
+    assert [(case.patient, case.grade) for case in cases] == [
+        ("CBICA_AAB", "HGG"),
+        ("TCGA-DU-7294", "LGG"),
+        ("TCGA-DU-7294", "LGG"),
+    ]
+
+
+def test_dataset_of_unknown_origin_is_refused(nnunet_folders):
+    (nnunet_folders / "nnUNet_raw" / "Dataset043_Other").mkdir()
+    with pytest.raises(cli.UserError, match="not made by `s2ca convert`"):
+        write_splits(43)
