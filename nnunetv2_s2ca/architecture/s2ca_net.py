@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from nnunetv2_s2ca.architecture.attention import AttentionGate, upsample
@@ -111,6 +112,8 @@ class S2CANet(nn.Module):
                 f"the input's size is {tuple(x.shape[2:])}, but this S2CA-Net was built for "
                 f"patches of {self.patch_size}, to which some of its weights are tied"
             )
+        # depthwise and pointwise convolutions are fastest in this layout
+        x = x.contiguous(memory_format=torch.channels_last_3d)
         levels = self.encoder(x)
         return self.decoder(self.bottleneck(levels), self.skips(levels[:-1]))
 

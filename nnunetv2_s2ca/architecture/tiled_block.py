@@ -61,11 +61,9 @@ def residual_block(
     Returns:
         The block's output (B, O, H / stride, …), channels-last, and the stem feature or None.
     """
+    arguments = (*unit1, *unit2, shortcut, slope, tuple(stride), with_stem, torch.is_grad_enabled())
     samples = x.permute(0, 2, 3, 4, 1).contiguous()
-    results = [
-        _Block.apply(sample, *unit1, *unit2, shortcut, slope, tuple(stride), with_stem)
-        for sample in samples
-    ]
+    results = [_Block.apply(sample, *arguments) for sample in samples]
     out, stem = zip(*results, strict=True)
     return _join(out), _join(stem) if with_stem else None
 
@@ -81,16 +79,20 @@ class _Block(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor | None]:
-        *weights, shortcut, slope, stride, with_stem = arguments
+        *weights, shortcut, slope, stride, with_stem, keep = arguments
         unit1, unit2 = UnitWeights(*weights[:4]), UnitWeights(*weights[4:])
         y1, norm1 = _separable_conv(_rows_of(x), x, unit1, stride)
         stem_rows = _unit_rows(y1, norm1, unit1)
         y2, norm2 = _separable_conv(stem_rows, y1, unit2, (1, 1, 1))
-        norm3 = None if shortcut is None else _norm_of(_projected_rows(x, shortcut, stride), y2)
+        norm3 = None
+        if shortcut is not None:
+            moments = _Moments()
+            for lo, hi in _slabs(y2, x):
+                moments.add(_projected_rows(x, shortcut, stride)(lo, hi))
+            norm3 = moments.norm()
         residual_rows = _residual_rows(x, shortcut, norm3, stride)
 
-        # without a backward pass the maps make room for what is computed from them
-        keep = any(ctx.needs_input_grad)
+        # if nothing is kept for a backward pass, the maps make room for what is computed from them
         out = torch.empty_like(y2) if keep else y2
         unit_rows = _unit_rows(y2, norm2, unit2)
         for lo, hi in _slabs(y2, x):
@@ -173,8 +175,7 @@ class _Block(torch.autograd.Function):
             grad_slope2,
             grad_shortcut,
             grad_slope,
-            None,
-            None,
+            *(None, None, None),
         )
 
 
@@ -228,11 +229,10 @@ class _NormBackward:
         self.product += _sum(grad * self.norm(y))
 
     def rows(self, grad: Tensor, y: Tensor) -> Tensor:
-        mean, rstd = self.norm
-        # rstd · (grad − mean(grad) − n · mean(grad · n)) with n = (y − mean) · rstd
-        factor = -rstd.square() * self.product / self.count
-        constant = -rstd * self.sum / self.count - factor * mean
-        return (_affine(y.to(mean.dtype), factor, constant) + _affine(grad, rstd)).to(y.dtype)
+        rstd = self.norm.rstd
+        # rstd · (grad − mean(grad) − n · mean(grad · n)), n the normalised map
+        centred = _affine(self.norm(y), -self.product / self.count, -self.sum / self.count)
+        return _affine(centred.add_(grad), rstd, torch.zeros_like(rstd)).to(y.dtype)
 
 
 class _SeparableConvBackward:
@@ -290,6 +290,16 @@ def _projected_rows(x: Tensor, shortcut: Tensor, stride: Sequence[int]) -> Rows:
     return lambda lo, hi: F.linear(x[_seen(lo, hi, stride)], shortcut.flatten(1))
 
 
+def _residual_rows(
+    x: Tensor, shortcut: Tensor | None, norm: _Norm | None, stride: Sequence[int]
+) -> Rows:
+    """What the shortcut adds: its input, or its normalised convolution."""
+    if shortcut is None or norm is None:
+        return _rows_of(x)
+    projected_rows = _projected_rows(x, shortcut, stride)
+    return lambda lo, hi: norm(projected_rows(lo, hi))
+
+
 def _seen(lo: int, hi: int, stride: Sequence[int]) -> tuple[slice, slice, slice]:
     """The voxels from which a strided pointwise convolution makes its rows lo to hi."""
     rows = slice(lo * stride[0], (hi - 1) * stride[0] + 1, stride[0])
@@ -323,7 +333,7 @@ def _window(rows: Rows, length: int, lo: int, hi: int, stride: int) -> Tensor:
 
 def _depthwise_conv(window: Tensor, weight: Tensor, stride: Sequence[int]) -> Tensor:
     z = F.conv3d(
-        window.permute(3, 0, 1, 2).unsqueeze(0),
+        window.unsqueeze(0).permute(0, 4, 1, 2, 3),
         weight,
         stride=tuple(stride),
         padding=(0, 1, 1),
@@ -341,7 +351,7 @@ def _depthwise_input_grad(
         spread[tuple(slice(None, None, s) for s in stride)] = grad
         grad = spread
     z = F.conv3d(
-        grad.permute(3, 0, 1, 2).unsqueeze(0),
+        grad.unsqueeze(0).permute(0, 4, 1, 2, 3),
         weight.flip(2, 3, 4),
         padding=(2, 1, 1),
         groups=len(weight),
