@@ -73,19 +73,20 @@ class ResidualBlock(nn.Module):
 
     def forward_with_stem(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the block's output and its stem feature, the output of the first unit."""
-        return self._compute(x, with_stem=True)
+        out, stem = self._compute(x, with_stem=True)
+        assert stem is not None
+        return out, stem
 
     def _compute(self, x: Tensor, *, with_stem: bool) -> tuple[Tensor, Tensor | None]:
         if torch.compiler.is_compiling():
             # layer by layer: the compiler fuses what is worth it
             stem = self.unit1(x)
             return self.act(self.unit2(stem) + self.shortcut(x)), stem
-        plain = isinstance(self.shortcut, nn.Identity)
         return residual_block(
             x,
             self.unit1.weights(),
             self.unit2.weights(),
-            shortcut=None if plain else self.shortcut[0].weight,
+            shortcut=self.shortcut[0].weight if isinstance(self.shortcut, nn.Sequential) else None,
             slope=self.act.weight,
             stride=self.unit1.depthwise.stride,
             with_stem=with_stem,

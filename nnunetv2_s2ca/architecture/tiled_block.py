@@ -129,13 +129,14 @@ class _Block(torch.autograd.Function):
             return grad_normed, grad_total, grad_slope2, grad_slope
 
         grad_slope, grad_slope2 = torch.zeros_like(slope), torch.zeros_like(unit2.slope)
-        norm2_backward, norm3_backward = _NormBackward(norm2), _NormBackward(norm3)
+        norm2_backward = _NormBackward(norm2)
+        norm3_backward = None if norm3 is None else _NormBackward(norm3)
         for lo, hi in _slabs(y2, x):
             grad_normed, grad_total, slope2_part, slope_part = before_sum(lo, hi)
             grad_slope2 += slope2_part
             grad_slope += slope_part
             norm2_backward.add(grad_normed, y2[lo:hi])
-            if norm3 is not None:
+            if norm3_backward is not None:
                 norm3_backward.add(grad_total, projected_rows(lo, hi))
 
         # 2. Through the shortcut and the second unit's convolutions.
@@ -146,7 +147,7 @@ class _Block(torch.autograd.Function):
         for lo, hi in _slabs(y2, x):
             grad_normed, grad_total, _, _ = before_sum(lo, hi)
             conv2.add(lo, hi, norm2_backward.rows(grad_normed, y2[lo:hi]))
-            if norm3 is None:
+            if norm3_backward is None:
                 grad_x[lo:hi] += grad_total
             else:
                 seen = _seen(lo, hi, ctx.stride)
@@ -217,7 +218,7 @@ class _Moments:
 class _NormBackward:
     """Gradient of an instance norm, which needs two sums over all slabs before the first result."""
 
-    def __init__(self, norm: _Norm | None):
+    def __init__(self, norm: _Norm):
         self.norm = norm
         self.count = 0
         self.sum: Tensor | float = 0.0
