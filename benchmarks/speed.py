@@ -1,7 +1,7 @@
 """Time and memory of S2CA-Net beside other networks, each in a process of its own.
 
 `python -m benchmarks.speed` writes `results/speed/<device>.md`, `.json` and `.png`. Times drift
-with the machine and its load, so that the ratios to nnU-Net's default network in the same run count.
+with the machine and its load: the ratios to nnU-Net's default network in the same run count.
 """
 
 from __future__ import annotations

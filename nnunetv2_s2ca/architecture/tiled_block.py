@@ -84,13 +84,14 @@ class _Block(torch.autograd.Function):
         y1, norm1 = _separable_conv(_rows_of(x), x, unit1, stride)
         stem_rows = _unit_rows(y1, norm1, unit1)
         y2, norm2 = _separable_conv(stem_rows, y1, unit2, (1, 1, 1))
+        projected_rows = _projected_rows(x, shortcut, stride, y2.dtype)
         norm3 = None
         if shortcut is not None:
             moments = _Moments()
             for lo, hi in _slabs(y2, x):
-                moments.add(_projected_rows(x, shortcut, stride)(lo, hi))
+                moments.add(projected_rows(lo, hi))
             norm3 = moments.norm()
-        residual_rows = _residual_rows(x, shortcut, norm3, stride)
+        residual_rows = _normed_rows(projected_rows, norm3)
 
         # if nothing is kept for a backward pass, the maps make room for what is computed from them
         out = torch.empty_like(y2) if keep else y2
@@ -116,8 +117,8 @@ class _Block(torch.autograd.Function):
         shortcut, slope, y1, y2 = saved[9:13]
         norm1, norm2 = _Norm(*saved[13:15]), _Norm(*saved[15:17])
         norm3 = None if shortcut is None else _Norm(*saved[17:])
-        projected_rows = _projected_rows(x, shortcut, ctx.stride)
-        residual_rows = _residual_rows(x, shortcut, norm3, ctx.stride)
+        projected_rows = _projected_rows(x, shortcut, ctx.stride, y2.dtype)
+        residual_rows = _normed_rows(projected_rows, norm3)
         stem_rows = _unit_rows(y1, norm1, unit1)
 
         # 1. Back to the outputs of the norms that stand before the sum.
@@ -152,7 +153,7 @@ class _Block(torch.autograd.Function):
             else:
                 seen = _seen(lo, hi, ctx.stride)
                 grad_projected = norm3_backward.rows(grad_total, projected_rows(lo, hi))
-                grad_shortcut += _outer(grad_projected, x[seen]).view_as(shortcut)
+                grad_shortcut += _outer(grad_projected, x[seen].to(y2.dtype)).view_as(shortcut)
                 grad_x[seen] += grad_projected @ shortcut.flatten(1).to(grad_projected.dtype)
 
         # 3. Through the first unit.
@@ -286,19 +287,18 @@ def _unit_rows(y: Tensor, norm: _Norm, unit: UnitWeights) -> Rows:
     return lambda lo, hi: F.prelu(norm(y[lo:hi]), unit.slope.to(norm.mean.dtype)).to(y.dtype)
 
 
-def _projected_rows(x: Tensor, shortcut: Tensor, stride: Sequence[int]) -> Rows:
-    """The shortcut's convolution, before its norm."""
-    return lambda lo, hi: F.linear(x[_seen(lo, hi, stride)], shortcut.flatten(1))
-
-
-def _residual_rows(
-    x: Tensor, shortcut: Tensor | None, norm: _Norm | None, stride: Sequence[int]
+def _projected_rows(
+    x: Tensor, shortcut: Tensor | None, stride: Sequence[int], dtype: torch.dtype
 ) -> Rows:
-    """What the shortcut adds: its input, or its normalised convolution."""
-    if shortcut is None or norm is None:
+    """The shortcut before its norm: a strided pointwise convolution, or the input itself."""
+    if shortcut is None:
         return _rows_of(x)
-    projected_rows = _projected_rows(x, shortcut, stride)
-    return lambda lo, hi: norm(projected_rows(lo, hi))
+    weight = shortcut.flatten(1).to(dtype)
+    return lambda lo, hi: F.linear(x[_seen(lo, hi, stride)].to(dtype), weight)
+
+
+def _normed_rows(rows: Rows, norm: _Norm | None) -> Rows:
+    return rows if norm is None else lambda lo, hi: norm(rows(lo, hi))
 
 
 def _seen(lo: int, hi: int, stride: Sequence[int]) -> tuple[slice, slice, slice]:
