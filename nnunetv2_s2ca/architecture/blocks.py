@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from nnunetv2_s2ca.architecture.tiled_block import UnitWeights, residual_block
+
 
 class ConvUnit(nn.Module):
     """Depthwise 3×3×3 convolution, pointwise convolution, instance norm, PReLU.
@@ -35,6 +37,11 @@ class ConvUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.norm(self.pointwise(self.depthwise(x))))
 
+    def weights(self) -> UnitWeights:
+        return UnitWeights(
+            self.depthwise.weight, self.pointwise.weight, self.pointwise.bias, self.act.weight
+        )
+
 
 class ResidualBlock(nn.Module):
     """Two convolution units with a shortcut, and a PReLU on their sum.
@@ -62,12 +69,28 @@ class ResidualBlock(nn.Module):
         self.act = nn.PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.forward_with_stem(x)[0]
+        return self._compute(x, with_stem=False)[0]
 
     def forward_with_stem(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the block's output and its stem feature, the output of the first unit."""
-        stem = self.unit1(x)
-        return self.act(self.unit2(stem) + self.shortcut(x)), stem
+        out, stem = self._compute(x, with_stem=True)
+        assert stem is not None
+        return out, stem
+
+    def _compute(self, x: Tensor, *, with_stem: bool) -> tuple[Tensor, Tensor | None]:
+        if torch.compiler.is_compiling():
+            # layer by layer: the compiler fuses what is worth it
+            stem = self.unit1(x)
+            return self.act(self.unit2(stem) + self.shortcut(x)), stem
+        return residual_block(
+            x,
+            self.unit1.weights(),
+            self.unit2.weights(),
+            shortcut=self.shortcut[0].weight if isinstance(self.shortcut, nn.Sequential) else None,
+            slope=self.act.weight,
+            stride=self.unit1.depthwise.stride,
+            with_stem=with_stem,
+        )
 
 
 def concatenate(*maps: Tensor) -> Tensor:

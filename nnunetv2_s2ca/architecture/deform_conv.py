@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from nnunetv2_s2ca.architecture.attention import SpatialAttention
 
 # The 27 taps of the kernel in voxels, H slowest.
 TAPS = tuple(itertools.product((-1.0, 0.0, 1.0), repeat=3))
+# How many of them are sampled before they are added up.
+TAPS_AT_ONCE = 9
 
 
 def deform_conv3d(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
@@ -23,45 +28,98 @@ def deform_conv3d(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     L − 1, on an axis of L voxels, is replaced by floor(p) and passes no gradient, so that the
     last layer of voxels reaches one voxel further out; Zhou et al., IEEE TMI 2024, as released.
 
+    The taps are sampled a few at a time and added up, and sampled again in the backward pass: all
+    C · 27 values of a voxel never exist together. It computes in fp32 at least, under autocast,
+    too, since half precision cannot hold a voxel's index and a fraction of it.
+
     Args:
         x: (B, C, H, W, D).
         offset: (B, 81, H, W, D) in voxels: 27 along H, then 27 along W, then 27 along D.
         weight: (O, C · 27), index c · 27 + n.
 
     Returns:
-        (B, O, H, W, D).
+        (B, O, H, W, D), channels-last, of x's dtype.
     """
-    return torch.stack([_deform_conv_one(*pair, weight) for pair in zip(x, offset, strict=True)])
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    taps_weight = weight.to(dtype).unflatten(1, (-1, len(TAPS)))
+    # the compiler decides itself what to keep for the backward pass
+    convolve = _convolve if torch.compiler.is_compiling() else _DeformConv.apply
+    with torch.autocast(x.device.type, enabled=False):
+        samples = [
+            convolve(volume, moves.unflatten(0, (3, len(TAPS))), taps_weight)
+            for volume, moves in zip(x.to(dtype), offset.to(dtype), strict=True)
+        ]
+    return torch.stack(samples).permute(0, 4, 1, 2, 3).to(x.dtype)
 
 
-def _deform_conv_one(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    taps = len(TAPS)
-    size = x.shape[1:]
-    grid = _sampling_grid(offset.unflatten(0, (3, taps)))
-    # one tap a batch entry: grid_sample runs them in parallel, and `expand` copies nothing
-    values = F.grid_sample(
-        x.to(grid.dtype).expand(taps, *x.shape), grid, padding_mode="zeros", align_corners=False
-    )
-    weight = weight.unflatten(1, (-1, taps)).transpose(1, 2).flatten(1)
-    return (weight @ values.to(weight.dtype).reshape(weight.shape[1], -1)).unflatten(1, size)
+def _convolve(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+    """One sample: (C, H, W, D), (3, 27, H, W, D), (O, C, 27) → (H, W, D, O)."""
+    out = x.new_zeros(x[0].numel(), len(weight))
+    for taps in _tap_blocks():
+        values = _sample(x, offset[:, taps], taps)
+        out = out.addmm(values.flatten(2).flatten(0, 1).T, _block_of(weight, taps).T)
+    return out.unflatten(0, x.shape[1:])
 
 
-def _sampling_grid(offset: Tensor) -> Tensor:
-    """Offsets (3, 27, H, W, D) in voxels → where grid_sample shall look, (27, H, W, D, 3)."""
-    # half precision cannot hold a voxel's index and a fraction of it
-    dtype = torch.promote_types(offset.dtype, torch.float32)
-    taps = torch.tensor(TAPS, dtype=dtype, device=offset.device)
+class _DeformConv(torch.autograd.Function):
+    """`_convolve`, which keeps its arguments only and samples again in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(x, offset, weight)
+        out = x.new_zeros(x[0].numel(), len(weight))
+        for taps in _tap_blocks():
+            values = _sample(x, offset[:, taps], taps)
+            out.addmm_(values.flatten(2).flatten(0, 1).T, _block_of(weight, taps).T)
+        return out.unflatten(0, x.shape[1:])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x, offset, weight = (tensor.detach() for tensor in ctx.saved_tensors)
+        x.requires_grad_()
+        grad = grad.flatten(0, 2)
+        grad_x, grad_offset = torch.zeros_like(x), torch.empty_like(offset)
+        grad_weight = torch.empty_like(weight)
+        for taps in _tap_blocks():
+            moves = offset[:, taps].detach().requires_grad_()
+            with torch.enable_grad():
+                values = _sample(x, moves, taps)
+            flat = values.detach().flatten(2).flatten(0, 1)
+            grad_weight[..., taps] = (flat @ grad).unflatten(0, values.shape[:2]).permute(2, 1, 0)
+            grad_values = (_block_of(weight, taps).T @ grad.T).view_as(values)
+            parts = torch.autograd.grad(values, (x, moves), grad_values)
+            grad_x += parts[0]
+            grad_offset[:, taps] = parts[1]
+        return grad_x, grad_offset, grad_weight
+
+
+def _tap_blocks() -> Iterator[slice]:
+    return (slice(lo, lo + TAPS_AT_ONCE) for lo in range(0, len(TAPS), TAPS_AT_ONCE))
+
+
+def _block_of(weight: Tensor, taps: slice) -> Tensor:
+    """(O, C, 27) → (O, n · C) for n of the taps."""
+    return weight[..., taps].transpose(1, 2).flatten(1)
+
+
+def _sample(x: Tensor, offset: Tensor, taps: slice) -> Tensor:
+    """Sample (C, H, W, D) at offsets (3, n, H, W, D) from n of the taps → (n, C, H, W, D)."""
+    size = offset.shape[2:]
+    centres = torch.tensor(TAPS[taps], dtype=offset.dtype, device=offset.device)
     axes = []
-    for axis, length in enumerate(offset.shape[2:]):
-        index = torch.arange(length, dtype=dtype, device=offset.device)
+    for axis, length in enumerate(size):
+        index = torch.arange(length, dtype=offset.dtype, device=offset.device)
         index = index.reshape([-1 if other == axis else 1 for other in range(3)])
-        position = offset[axis] + (taps[:, axis].reshape(-1, 1, 1, 1) + index)
+        position = offset[axis] + (centres[:, axis].reshape(-1, 1, 1, 1) + index)
         inside = (position >= 0) & (position <= length - 1)
         position = torch.where(inside, position, position.floor())
         # voxel centres in grid_sample's coordinates, which also hold for an axis of one voxel
         axes.append((position * 2 + (1 - length)) / length)
     # grid_sample names the last axis first
-    return torch.stack(axes[::-1], dim=-1)
+    grid = torch.stack(axes[::-1], dim=-1)
+    # one tap a batch entry: grid_sample runs them in parallel, and `expand` copies nothing
+    return F.grid_sample(x.expand(len(grid), *x.shape), grid, align_corners=False)
 
 
 class DeformConv3d(nn.Module):

@@ -36,6 +36,9 @@ def shift(x: Tensor, axis: int, *, reverse: bool = False) -> Tensor:
     moved = []
     for i, group in enumerate(x.chunk(SHIFT_GROUPS, dim=1)):
         distance = (middle - i) if reverse else (i - middle)
+        if abs(distance) >= x.shape[axis]:  # all of it leaves; F.pad refuses to crop so much
+            moved.append(torch.zeros_like(group))
+            continue
         # F.pad fills the last axis first; a negative pad crops
         padding = (distance, -distance) if axis == 3 else (0, 0, distance, -distance)
         moved.append(F.pad(group, padding))

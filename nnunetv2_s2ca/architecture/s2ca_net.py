@@ -8,10 +8,12 @@ the authors' released program decides.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nnunetv2_s2ca.architecture.attention import AttentionGate, upsample
 from nnunetv2_s2ca.architecture.blocks import ResidualBlock, concatenate
@@ -21,6 +23,8 @@ from nnunetv2_s2ca.architecture.ms_adc import MultiScaleDeformConv
 
 NUM_STAGES = 4
 Strides = Sequence[Sequence[int]]
+# Calls a part of the network: `run(part, *arguments)`.
+Run = Callable[..., Any]
 Branches = Sequence[tuple[int, int]]
 
 
@@ -43,6 +47,8 @@ class S2CANet(nn.Module):
             their weights; needs equal first two axes.
         deep_supervision: return the logits of all four levels; `decoder.deep_supervision`
             switches later.
+        checkpointing: keep less for the backward pass and compute it again there, for cards with
+            little memory.
 
     Raises:
         ValueError: for sizes that do not fit each other.
@@ -62,6 +68,7 @@ class S2CANet(nn.Module):
         deformable_skips: bool = True,
         swap_axes: bool = False,
         deep_supervision: bool = True,
+        checkpointing: bool = False,
     ):
         super().__init__()
         _check_sizes(patch_size, strides, features_per_stage)
@@ -71,6 +78,7 @@ class S2CANet(nn.Module):
                 f"patch_size is {tuple(patch_size)}"
             )
         self.patch_size = tuple(patch_size)
+        self.checkpointing = checkpointing
         features = tuple(features_per_stage)
         map_sizes = _map_sizes(patch_size, strides)
         bottom = features[-1]
@@ -111,8 +119,20 @@ class S2CANet(nn.Module):
                 f"the input's size is {tuple(x.shape[2:])}, but this S2CA-Net was built for "
                 f"patches of {self.patch_size}, to which some of its weights are tied"
             )
-        levels = self.encoder(x)
-        return self.decoder(self.bottleneck(levels), self.skips(levels[:-1]))
+        # depthwise and pointwise convolutions are fastest in this layout
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        run = _run_and_forget if self.checkpointing and torch.is_grad_enabled() else _run
+        levels = self.encoder(x, run)
+        return self.decoder(run(self.bottleneck, levels), run(self.skips, levels[:-1]), run)
+
+
+def _run(part: Callable[..., Any], *arguments: Any) -> Any:
+    return part(*arguments)
+
+
+def _run_and_forget(part: Callable[..., Any], *arguments: Any) -> Any:
+    """Keep nothing but the arguments. Not for batch norms, which would count a batch twice."""
+    return checkpoint(part, *arguments, use_reentrant=False)
 
 
 class Encoder(nn.Module):
@@ -141,14 +161,18 @@ class Encoder(nn.Module):
             }
         )
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, run: Run) -> list[Tensor]:
         levels = []
-        for level, stage in enumerate(self.stages):
-            x, stem = stage.forward_with_stem(x)
-            if str(level) in self.branches:
-                x = x + self.branches[str(level)](stem)
+        for level in range(NUM_STAGES):
+            x = run(self._stage, x, level)
             levels.append(x)
         return levels
+
+    def _stage(self, x: Tensor, level: int) -> Tensor:
+        if str(level) not in self.branches:
+            return self.stages[level](x)
+        y, stem = self.stages[level].forward_with_stem(x)
+        return y + self.branches[str(level)](stem)
 
 
 class PlainBottleneck(nn.Sequential):
@@ -194,12 +218,12 @@ class Decoder(nn.Module):
         self.seg_layers = nn.ModuleList(nn.Conv3d(channels, num_classes, 1) for channels in f)
         self.deep_supervision = deep_supervision
 
-    def forward(self, bottom: Tensor, skips: Sequence[Tensor]) -> Tensor | list[Tensor]:
-        x = self._stage(bottom, NUM_STAGES - 1)
+    def forward(self, bottom: Tensor, skips: Sequence[Tensor], run: Run) -> Tensor | list[Tensor]:
+        x = run(self._stage, bottom, NUM_STAGES - 1)
         levels = [x]
         for level in reversed(range(NUM_STAGES - 1)):
             skip = self.gates[level](x, skips[level])
-            x = self._stage(concatenate(skip, upsample(x, skip.shape[2:])), level)
+            x = run(self._stage, concatenate(skip, upsample(x, skip.shape[2:])), level)
             levels.insert(0, x)
         if not self.deep_supervision:
             return self.seg_layers[0](x)

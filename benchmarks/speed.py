@@ -1,0 +1,290 @@
+"""Time and memory of S2CA-Net beside other networks, each in a process of its own.
+
+`python -m benchmarks.speed` writes `results/speed/<device>.md`, `.json` and `.png`. Times drift
+with the machine and its load: the ratios to nnU-Net's default network in the same run count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import psutil
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.networks import BASELINE, INPUT_CHANNELS, NETWORKS
+
+RESULTS = Path(__file__).parents[1] / "results" / "speed"
+MODES = ("eager", "compiled")
+GB = 1e9
+
+# Memory in GB that a training step at 128³ takes on the CPU, for networks that need much.
+NEEDS_GB = {"SwinUNETR (48)": 16.0, "UNETR": 9.0, "S2CA-Net-L": 9.0}
+
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Measure what the command line asks for, and write the report."""
+    arguments = _parse_arguments()
+    if arguments.measure:
+        name, mode = arguments.measure
+        print(json.dumps(_measure(name, mode, arguments)))
+        return
+    rows = [
+        _measure_in_process(name, mode, arguments)
+        for name in arguments.networks
+        for mode in arguments.modes
+        if mode == "eager" or name.startswith("S2CA-Net")
+    ]
+    scaling = [
+        _measure_in_process("S2CA-Net", "eager", arguments, patch=(size,) * 3, batch=batch)
+        for size, batch in arguments.scaling
+    ]
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    target = RESULTS / arguments.device
+    report = {"setup": _setup(arguments), "rows": rows, "scaling": scaling}
+    target.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
+    target.with_suffix(".md").write_text(_markdown(report))
+    _plot(rows, target.with_suffix(".png"))
+    print(target.with_suffix(".md").read_text())
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--patch", type=int, nargs=3, default=(128, 128, 128))
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
+    parser.add_argument("--repeats", type=int, default=3, help="timed runs after the warm-up")
+    parser.add_argument("--threads", type=int, default=psutil.cpu_count(logical=False))
+    parser.add_argument("--no-scaling", dest="scaling", action="store_const", const=(),
+                        default=((64, 1), (64, 2), (96, 1), (128, 1)))  # fmt: skip
+    # how this program calls itself, one process a row
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _measure_in_process(
+    name: str,
+    mode: str,
+    arguments: argparse.Namespace,
+    *,
+    patch: Sequence[int] | None = None,
+    batch: int | None = None,
+) -> Row:
+    patch, batch = patch or arguments.patch, batch or arguments.batch
+    row: Row = {"network": name, "mode": mode, "patch": list(patch), "batch": batch}
+    share = batch
+    for size in patch:
+        share *= size / 128
+    needed = NEEDS_GB.get(name, 0) * share
+    if arguments.device == "cpu" and needed * GB > psutil.virtual_memory().available:
+        return row | {"error": f"not run: needs {needed:.0f} GB"}
+    print(f"{name}, {mode}, {'×'.join(map(str, patch))}, batch {batch} …", flush=True)
+    command = [
+        *(sys.executable, "-m", "benchmarks.speed", "--measure", name, mode),
+        *("--patch", *map(str, patch), "--batch", str(batch), "--device", arguments.device),
+        *("--repeats", str(arguments.repeats), "--threads", str(arguments.threads)),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(done.stderr, file=sys.stderr)
+        return row | {"error": "failed: " + (done.stderr.strip().splitlines() or ["killed"])[-1]}
+    return row | json.loads(done.stdout.splitlines()[-1])
+
+
+def _measure(name: str, mode: str, arguments: argparse.Namespace) -> Row:
+    """One network in this process: seconds, GB, parameters, GFLOP."""
+    torch.set_num_threads(arguments.threads)
+    torch.manual_seed(0)
+    device = torch.device(arguments.device)
+    network = NETWORKS[name](arguments.patch).to(device)
+    x = torch.randn(arguments.batch, INPUT_CHANNELS, *arguments.patch, device=device)
+    run: Callable[[Tensor], Any] = network
+    if mode == "compiled":
+        run = torch.compile(network, fullgraph=name.startswith("S2CA-Net"))
+    row: Row = {"parameters": sum(p.numel() for p in network.parameters())}
+    precisions: dict[str, AbstractContextManager] = {"": nullcontext()}
+    if device.type == "cuda":
+        precisions["amp_"] = torch.autocast("cuda", dtype=torch.float16)
+
+    def forward() -> None:
+        # as nnU-Net's predictor calls it
+        with torch.inference_mode():
+            run(x)
+
+    def step() -> None:
+        # the heads' losses are any function of all logits, the cheapest one here
+        network.zero_grad(set_to_none=True)
+        outputs = run(x)
+        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+        sum(output.square().mean() for output in outputs).backward()
+
+    for prefix, precision in precisions.items():
+        with precision:
+            network.eval()
+            _set_deep_supervision(network, False)
+            row |= _timed(f"{prefix}forward", forward, device, arguments.repeats)
+            network.train()
+            _set_deep_supervision(network, True)
+            row |= _timed(f"{prefix}step", step, device, arguments.repeats)
+    if mode == "eager":
+        network.eval()
+        _set_deep_supervision(network, False)
+        with FlopCounterMode(display=False) as counter:
+            forward()
+        row["gflop"] = counter.get_total_flops() / 1e9
+    return row
+
+
+def _set_deep_supervision(network: nn.Module, enabled: bool) -> None:
+    if hasattr(network, "decoder") and hasattr(network.decoder, "deep_supervision"):
+        network.decoder.deep_supervision = enabled
+
+
+def _timed(what: str, run: Callable[[], None], device: torch.device, repeats: int) -> Row:
+    """Median seconds of `run` after a warm-up, processor seconds, and the peak memory in GB."""
+    cuda = device.type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+    for _ in range(3 if cuda else 1):
+        run()
+    seconds, processor = [], []
+    for _ in range(repeats):
+        if cuda:
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            torch.cuda.synchronize()
+            start.record()
+            run()
+            end.record()
+            torch.cuda.synchronize()
+            seconds.append(start.elapsed_time(end) / 1000)
+        else:
+            wall, busy = time.perf_counter(), time.process_time()
+            run()
+            seconds.append(time.perf_counter() - wall)
+            processor.append(time.process_time() - busy)
+    peak = (
+        torch.cuda.max_memory_allocated()
+        if cuda
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    )
+    row = {f"{what}_s": statistics.median(seconds), f"{what}_gb": peak / GB}
+    if processor:
+        row[f"{what}_processor_s"] = statistics.median(processor)
+    return row
+
+
+def _setup(arguments: argparse.Namespace) -> Row:
+    cuda = arguments.device == "cuda"
+    options = [] if list(arguments.patch) == [128] * 3 else ["--patch", *map(str, arguments.patch)]
+    options += ["--device", arguments.device] if cuda else []
+    return {
+        "command": " ".join(["python -m benchmarks.speed", *options]),
+        "device": torch.cuda.get_device_name() if cuda else f"{arguments.threads} CPU threads",
+        "torch": torch.__version__,
+        "patch": list(arguments.patch),
+        "batch": arguments.batch,
+        "repeats": arguments.repeats,
+    }
+
+
+def _markdown(report: Row) -> str:
+    setup, rows = report["setup"], report["rows"]
+    base: Row = next((row for row in rows if row["network"] == BASELINE and "error" not in row), {})
+    size = "×".join(map(str, setup["patch"]))
+    lines = [
+        f"# Speed on {setup['device']}",
+        "",
+        f"`{setup['command']}`: patch {size}, batch {setup['batch']}, fp32, PyTorch "
+        f"{setup['torch']}, each network in its own process, median of {setup['repeats']} after a "
+        f"warm-up. ×: ratio to {BASELINE} in the same run, the figure to go by. A step is forward "
+        f"and backward under deep supervision where the network has it. Memory is the process' "
+        f"peak, Python and PyTorch included; that of compiled networks includes the compiler.",
+        "",
+    ]
+    if "CPU" in setup["device"]:
+        lines += ["There was no GPU at hand; `--device cuda` measures one.", ""]
+    lines += _table(rows, base, prefix="")
+    if any("amp_step_s" in row for row in rows):
+        lines += ["", "## Mixed precision (fp16 autocast)", "", *_table(rows, base, prefix="amp_")]
+    if report["scaling"]:
+        lines += [
+            "",
+            "## Cost of S2CA-Net against patch and batch",
+            "",
+            "| patch | batch | forward s | step s | step, s a million voxels |",
+            "|---|---|---|---|---|",
+        ]
+        for row in report["scaling"]:
+            patch = "×".join(map(str, row["patch"]))
+            if "error" in row:
+                lines.append(f"| {patch} | {row['batch']} | {row['error']} | | |")
+                continue
+            voxels = row["batch"] * row["patch"][0] * row["patch"][1] * row["patch"][2] / 1e6
+            lines.append(
+                f"| {patch} | {row['batch']} | {row['forward_s']:.2f} | {row['step_s']:.2f} "
+                f"| {row['step_s'] / voxels:.2f} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _table(rows: Sequence[Row], base: Row, *, prefix: str) -> list[str]:
+    columns = [f"{prefix}{c}" for c in ("forward_s", "step_s", "forward_gb", "step_gb")]
+    lines = [
+        "| network | | forward s | × | step s | × | forward GB | × | step GB | × | M parameters "
+        "| GFLOP |",
+        "|" + "---|" * 12,
+    ]
+    for row in rows:
+        if "error" in row:
+            lines.append(f"| {row['network']} | {row['mode']} | {row['error']} |" + " |" * 9)
+            continue
+        cells = []
+        for column in columns:
+            cells.append(f"{row[column]:.2f}")
+            cells.append(f"{row[column] / base[column]:.2f}" if base else "")
+        gflop = f"{row['gflop']:.0f}" if "gflop" in row else ""
+        cells += [f"{row['parameters'] / 1e6:.2f}", gflop]
+        lines.append(f"| {row['network']} | {row['mode']} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _plot(rows: Sequence[Row], path: Path) -> None:
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for row in rows:
+        if "error" in row:
+            continue
+        ours = row["network"].startswith("S2CA-Net")
+        marker = "^" if row["mode"] == "compiled" else "o"
+        axes.scatter(row["step_s"], row["step_gb"], color="C3" if ours else "C0", marker=marker)
+        label = row["network"] + (", compiled" if row["mode"] == "compiled" else "")
+        axes.annotate(
+            label,
+            (row["step_s"], row["step_gb"]),
+            xytext=(5, 3),
+            textcoords="offset points",
+            fontsize=8,
+        )
+    axes.set(xlabel="training step, s", ylabel="peak memory, GB", xscale="log", yscale="log")
+    axes.grid(alpha=0.3, which="both")
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,407 @@
+"""The residual block slab by slab: the numbers of its layers at a fraction of their memory traffic.
+
+At full resolution the block is bound by memory, not by arithmetic: each of its layers would write a
+map of its own and the next would read it back. Here the layers run on slabs along H that fit into a
+processor's cache. Only the two maps before the instance norms are written as a whole, and only they
+are kept for the backward pass, which computes the rest again. `benchmarks/README.md` says what that
+brings.
+
+Inside this module a map is one sample's with its channels last, (H, W, D, C); rows count along H.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.nn.grad import conv2d_weight
+
+# A slab has about this many values, 4 MB in fp32.
+SLAB_VALUES = 2**20
+NORM_EPS = 1e-5
+
+# Gives the rows from one number up to another of a map that need not exist as a whole.
+Rows = Callable[[int, int], Tensor]
+
+
+class UnitWeights(NamedTuple):
+    """Weights of a `ConvUnit`: two convolutions, the second one's bias, and the PReLU's slope."""
+
+    depthwise: Tensor
+    pointwise: Tensor
+    bias: Tensor
+    slope: Tensor
+
+
+def residual_block(
+    x: Tensor,
+    unit1: UnitWeights,
+    unit2: UnitWeights,
+    *,
+    shortcut: Tensor | None,
+    slope: Tensor,
+    stride: Sequence[int],
+    with_stem: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Compute a `ResidualBlock` from its weights.
+
+    Args:
+        x: (B, C, H, W, D); channels-last is the fast layout.
+        unit1: weights of the first unit.
+        unit2: weights of the second unit.
+        shortcut: weight of the shortcut's convolution; None for the identity.
+        slope: slope of the last PReLU.
+        stride: stride of the first unit and of the shortcut on H, W, D.
+        with_stem: return the first unit's output, too.
+
+    Returns:
+        The block's output (B, O, H / stride, …), channels-last, and the stem feature or None.
+    """
+    arguments = (*unit1, *unit2, shortcut, slope, tuple(stride), with_stem, torch.is_grad_enabled())
+    samples = x.permute(0, 2, 3, 4, 1).contiguous()
+    results = [_Block.apply(sample, *arguments) for sample in samples]
+    out, stem = zip(*results, strict=True)
+    return _join(out), _join(stem) if with_stem else None
+
+
+def _join(samples: Sequence[Tensor]) -> Tensor:
+    # stacking copies, which a single sample can do without
+    batch = torch.stack(samples) if len(samples) > 1 else samples[0].unsqueeze(0)
+    return batch.permute(0, 4, 1, 2, 3)
+
+
+class _Block(torch.autograd.Function):
+    """The residual block of one sample, (H, W, D, C) → (H / stride, …, O)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor | None]:
+        *weights, shortcut, slope, stride, with_stem, keep = arguments
+        unit1, unit2 = UnitWeights(*weights[:4]), UnitWeights(*weights[4:])
+        y1, norm1 = _separable_conv(_rows_of(x), x, unit1, stride)
+        stem_rows = _unit_rows(y1, norm1, unit1)
+        y2, norm2 = _separable_conv(stem_rows, y1, unit2, (1, 1, 1))
+        projected_rows = _projected_rows(x, shortcut, stride, y2.dtype)
+        norm3 = None
+        if shortcut is not None:
+            moments = _Moments()
+            for lo, hi in _slabs(y2, x):
+                moments.add(projected_rows(lo, hi))
+            norm3 = moments.norm()
+        residual_rows = _normed_rows(projected_rows, norm3)
+
+        # if nothing is kept for a backward pass, the maps make room for what is computed from them
+        out = torch.empty_like(y2) if keep else y2
+        unit_rows = _unit_rows(y2, norm2, unit2)
+        for lo, hi in _slabs(y2, x):
+            out[lo:hi] = F.prelu(unit_rows(lo, hi) + residual_rows(lo, hi), slope)
+        stem = None
+        if with_stem:
+            stem = torch.empty_like(y1) if keep else y1
+            for lo, hi in _slabs(y1, x):
+                stem[lo:hi] = stem_rows(lo, hi)
+        if keep:
+            norms = (*norm1, *norm2, *(norm3 or ()))
+            ctx.save_for_backward(x, *weights, shortcut, slope, y1, y2, *norms)
+            ctx.stride = stride
+        return out, stem
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, grad_stem: Tensor | None) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        x, unit1, unit2 = saved[0], UnitWeights(*saved[1:5]), UnitWeights(*saved[5:9])
+        shortcut, slope, y1, y2 = saved[9:13]
+        norm1, norm2 = _Norm(*saved[13:15]), _Norm(*saved[15:17])
+        norm3 = None if shortcut is None else _Norm(*saved[17:])
+        projected_rows = _projected_rows(x, shortcut, ctx.stride, y2.dtype)
+        residual_rows = _normed_rows(projected_rows, norm3)
+        stem_rows = _unit_rows(y1, norm1, unit1)
+
+        # 1. Back to the outputs of the norms that stand before the sum.
+        def before_sum(lo: int, hi: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            normed = norm2(y2[lo:hi])
+            total = F.prelu(normed, unit2.slope) + residual_rows(lo, hi)
+            grad_total, grad_slope = _prelu_backward(grad[lo:hi], total, slope)
+            grad_normed, grad_slope2 = _prelu_backward(grad_total, normed, unit2.slope)
+            return grad_normed, grad_total, grad_slope2, grad_slope
+
+        grad_slope, grad_slope2 = torch.zeros_like(slope), torch.zeros_like(unit2.slope)
+        norm2_backward = _NormBackward(norm2)
+        norm3_backward = None if norm3 is None else _NormBackward(norm3)
+        for lo, hi in _slabs(y2, x):
+            grad_normed, grad_total, slope2_part, slope_part = before_sum(lo, hi)
+            grad_slope2 += slope2_part
+            grad_slope += slope_part
+            norm2_backward.add(grad_normed, y2[lo:hi])
+            if norm3_backward is not None:
+                norm3_backward.add(grad_total, projected_rows(lo, hi))
+
+        # 2. Through the shortcut and the second unit's convolutions.
+        grad_x = torch.zeros_like(x)
+        grad_stem = torch.zeros_like(y1) if grad_stem is None else grad_stem.clone()
+        grad_shortcut = None if shortcut is None else torch.zeros_like(shortcut)
+        conv2 = _SeparableConvBackward(stem_rows, grad_stem, unit2, (1, 1, 1))
+        for lo, hi in _slabs(y2, x):
+            grad_normed, grad_total, _, _ = before_sum(lo, hi)
+            conv2.add(lo, hi, norm2_backward.rows(grad_normed, y2[lo:hi]))
+            if norm3_backward is None:
+                grad_x[lo:hi] += grad_total
+            else:
+                seen = _seen(lo, hi, ctx.stride)
+                grad_projected = norm3_backward.rows(grad_total, projected_rows(lo, hi))
+                grad_shortcut += _outer(grad_projected, x[seen].to(y2.dtype)).view_as(shortcut)
+                grad_x[seen] += grad_projected @ shortcut.flatten(1).to(grad_projected.dtype)
+
+        # 3. Through the first unit.
+        grad_slope1 = torch.zeros_like(unit1.slope)
+        norm1_backward = _NormBackward(norm1)
+        for lo, hi in _slabs(y1, x):
+            normed = norm1(y1[lo:hi])
+            grad_normed, part = _prelu_backward(grad_stem[lo:hi], normed, unit1.slope)
+            grad_stem[lo:hi] = grad_normed
+            grad_slope1 += part
+            norm1_backward.add(grad_normed, y1[lo:hi])
+        conv1 = _SeparableConvBackward(_rows_of(x), grad_x, unit1, ctx.stride)
+        for lo, hi in _slabs(y1, x):
+            conv1.add(lo, hi, norm1_backward.rows(grad_stem[lo:hi], y1[lo:hi]))
+
+        return (
+            grad_x,
+            *conv1.grads,
+            grad_slope1,
+            *conv2.grads,
+            grad_slope2,
+            grad_shortcut,
+            grad_slope,
+            *(None, None, None),
+        )
+
+
+class _Norm(NamedTuple):
+    """An instance norm of known statistics, (C,) each."""
+
+    mean: Tensor
+    rstd: Tensor
+
+    def __call__(self, y: Tensor) -> Tensor:
+        return _affine(y.to(self.mean.dtype), self.rstd, -self.mean * self.rstd)
+
+
+class _Moments:
+    """Mean and variance of each channel, from slabs."""
+
+    def __init__(self) -> None:
+        self.parts: list[tuple[int, Tensor, Tensor]] = []
+
+    def add(self, y: Tensor) -> None:
+        y = y.to(torch.promote_types(y.dtype, torch.float32))
+        mean = _sum(y) / y[..., 0].numel()
+        centred = _affine(y, torch.ones_like(mean), -mean)
+        self.parts.append((y[..., 0].numel(), mean, _sum(centred.square_())))
+
+    def norm(self) -> _Norm:
+        # Chan, Golub, LeVeque, Updating formulae and a pairwise algorithm for computing sample
+        # variances, 1979: squares are only ever taken of differences from a mean
+        counts, means, squares = zip(*self.parts, strict=True)
+        total = sum(counts)
+        weights = (
+            torch.tensor(counts, dtype=means[0].dtype, device=means[0].device)[:, None] / total
+        )
+        mean = (weights * torch.stack(means)).sum(0)
+        variance = sum(squares) / total + (weights * (torch.stack(means) - mean).square()).sum(0)
+        return _Norm(mean, torch.rsqrt(variance + NORM_EPS))
+
+
+class _NormBackward:
+    """Gradient of an instance norm, which needs two sums over all slabs before the first result."""
+
+    def __init__(self, norm: _Norm):
+        self.norm = norm
+        self.count = 0
+        self.sum: Tensor | float = 0.0
+        self.product: Tensor | float = 0.0
+
+    def add(self, grad: Tensor, y: Tensor) -> None:
+        self.count += y[..., 0].numel()
+        self.sum += _sum(grad)
+        self.product += _sum(grad * self.norm(y))
+
+    def rows(self, grad: Tensor, y: Tensor) -> Tensor:
+        rstd = self.norm.rstd
+        # rstd · (grad − mean(grad) − n · mean(grad · n)), n the normalised map
+        centred = _affine(self.norm(y), -self.product / self.count, -self.sum / self.count)
+        return _affine(centred.add_(grad), rstd, torch.zeros_like(rstd)).to(y.dtype)
+
+
+class _SeparableConvBackward:
+    """Gradients of a unit's convolutions, added up from slabs of the gradient of their output.
+
+    Args:
+        rows: the convolutions' input.
+        grad_input: where the gradient of the input is added, (H, W, D, C).
+        unit: the weights.
+        stride: stride of the depthwise convolution.
+    """
+
+    def __init__(self, rows: Rows, grad_input: Tensor, unit: UnitWeights, stride: Sequence[int]):
+        self.input_rows, self.grad_input, self.unit, self.stride = rows, grad_input, unit, stride
+        # the instance norm that follows cancels the bias, whose gradient therefore is zero
+        self.grads = tuple(torch.zeros_like(weight) for weight in unit[:3])
+
+    def add(self, lo: int, hi: int, grad: Tensor) -> None:
+        grad_depthwise, grad_pointwise, _ = self.grads
+        depthwise, pointwise = (
+            self.unit.depthwise.to(grad.dtype),
+            self.unit.pointwise.to(grad.dtype),
+        )
+        length = len(self.grad_input)
+        window = _window(self.input_rows, length, lo, hi, self.stride[0]).to(grad.dtype)
+        grad_pointwise += _outer(grad, _depthwise_conv(window, depthwise, self.stride)).view_as(
+            pointwise
+        )
+        grad = grad @ pointwise.flatten(1)
+        grad_depthwise += _depthwise_weight_grad(window, grad, depthwise, self.stride)
+        first = lo * self.stride[0] - 1
+        rows = _depthwise_input_grad(grad, depthwise, self.stride, window.shape)
+        inside = slice(max(first, 0), min(first + len(rows), length))
+        self.grad_input[inside] += rows[inside.start - first : inside.stop - first]
+
+
+def _slabs(*maps: Tensor) -> Iterator[tuple[int, int]]:
+    """Ranges of rows of the first map, so that a slab of the largest one fits into a cache."""
+    length = len(maps[0])
+    step = max(2, SLAB_VALUES * length // max(y.numel() for y in maps))
+    return ((lo, min(lo + step, length)) for lo in range(0, length, step))
+
+
+def _rows_of(x: Tensor) -> Rows:
+    return lambda lo, hi: x[lo:hi]
+
+
+def _unit_rows(y: Tensor, norm: _Norm, unit: UnitWeights) -> Rows:
+    """What a unit puts out, from its map before the norm."""
+    return lambda lo, hi: F.prelu(norm(y[lo:hi]), unit.slope.to(norm.mean.dtype)).to(y.dtype)
+
+
+def _projected_rows(
+    x: Tensor, shortcut: Tensor | None, stride: Sequence[int], dtype: torch.dtype
+) -> Rows:
+    """The shortcut before its norm: a strided pointwise convolution, or the input itself."""
+    if shortcut is None:
+        return _rows_of(x)
+    weight = shortcut.flatten(1).to(dtype)
+    return lambda lo, hi: F.linear(x[_seen(lo, hi, stride)].to(dtype), weight)
+
+
+def _normed_rows(rows: Rows, norm: _Norm | None) -> Rows:
+    return rows if norm is None else lambda lo, hi: norm(rows(lo, hi))
+
+
+def _seen(lo: int, hi: int, stride: Sequence[int]) -> tuple[slice, slice, slice]:
+    """The voxels from which a strided pointwise convolution makes its rows lo to hi."""
+    rows = slice(lo * stride[0], (hi - 1) * stride[0] + 1, stride[0])
+    return rows, slice(None, None, stride[1]), slice(None, None, stride[2])
+
+
+def _separable_conv(
+    rows: Rows, like: Tensor, unit: UnitWeights, stride: Sequence[int]
+) -> tuple[Tensor, _Norm]:
+    """Both convolutions of a unit on the rows of a map `like`; their output and its norm."""
+    size = [-(-length // s) for length, s in zip(like.shape, stride, strict=False)]
+    y = like.new_empty(*size, len(unit.pointwise))
+    moments = _Moments()
+    for lo, hi in _slabs(y, like):
+        window = _window(rows, len(like), lo, hi, stride[0])
+        slab = F.linear(_depthwise_conv(window, unit.depthwise, stride), unit.pointwise.flatten(1))
+        y = y.to(slab.dtype)  # under autocast
+        y[lo:hi] = slab
+        moments.add(slab)
+    return y, moments.norm()
+
+
+def _window(rows: Rows, length: int, lo: int, hi: int, stride: int) -> Tensor:
+    """The rows, of `length`, that a 3×3×3 kernel sees for its output's rows lo to hi."""
+    first, last = lo * stride - 1, (hi - 1) * stride + 2
+    window = rows(max(first, 0), min(last, length))
+    if first >= 0 and last <= length:
+        return window
+    return F.pad(window, (0, 0, 0, 0, 0, 0, max(-first, 0), max(last - length, 0)))
+
+
+def _depthwise_conv(window: Tensor, weight: Tensor, stride: Sequence[int]) -> Tensor:
+    z = F.conv3d(
+        window.unsqueeze(0).permute(0, 4, 1, 2, 3),
+        weight,
+        stride=tuple(stride),
+        padding=(0, 1, 1),
+        groups=len(weight),
+    )
+    return z.squeeze(0).permute(1, 2, 3, 0)
+
+
+def _depthwise_input_grad(
+    grad: Tensor, weight: Tensor, stride: Sequence[int], size: Sequence[int]
+) -> Tensor:
+    """Gradient of a window of `size`: the convolution with the mirrored kernel."""
+    if tuple(stride) != (1, 1, 1):
+        spread = grad.new_zeros(size[0] - 2, *size[1:])
+        spread[tuple(slice(None, None, s) for s in stride)] = grad
+        grad = spread
+    z = F.conv3d(
+        grad.unsqueeze(0).permute(0, 4, 1, 2, 3),
+        weight.flip(2, 3, 4),
+        padding=(2, 1, 1),
+        groups=len(weight),
+    )
+    return z.squeeze(0).permute(1, 2, 3, 0)
+
+
+def _depthwise_weight_grad(
+    window: Tensor, grad: Tensor, weight: Tensor, stride: Sequence[int]
+) -> Tensor:
+    """Gradient of the kernel, as three of 2D kernels with H as the batch.
+
+    On the CPU this has a fast implementation, which the 3D kernel has not.
+    """
+    planes, grad_planes = window.permute(0, 3, 1, 2), grad.permute(0, 3, 1, 2)
+    rows = (len(grad) - 1) * stride[0] + 1
+    parts = [
+        conv2d_weight(
+            planes[h : h + rows : stride[0]],
+            weight.shape[:2] + weight.shape[3:],
+            grad_planes,
+            stride=tuple(stride[1:]),
+            padding=1,
+            groups=len(weight),
+        )
+        for h in range(3)
+    ]
+    return torch.stack(parts, dim=2)
+
+
+def _prelu_backward(grad: Tensor, x: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of PReLU's input and slope."""
+    grad = grad.to(x.dtype)
+    positive = torch.ops.aten.threshold_backward(grad, x, 0)
+    negative = grad - positive
+    return positive + negative * slope, torch.dot(negative.flatten(), x.flatten())
+
+
+def _affine(y: Tensor, factor: Tensor, constant: Tensor) -> Tensor:
+    """Multiply and add per channel, on rows long enough to be fast."""
+    depth = y.shape[2]
+    return torch.addcmul(constant.repeat(depth), y.flatten(2), factor.repeat(depth)).view(y.shape)
+
+
+def _sum(y: Tensor) -> Tensor:
+    """Sum over all but the channels."""
+    return y.flatten(0, 1).flatten(1).sum(0).unflatten(0, y.shape[2:]).sum(0)
+
+
+def _outer(grad: Tensor, x: Tensor) -> Tensor:
+    """Gradient of a pointwise convolution's weight, (O, C)."""
+    return grad.flatten(0, 2).T @ x.flatten(0, 2)
