@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
+
 from nnunetv2_s2ca.demo.picture import draw_slices
 from nnunetv2_s2ca.demo.processes import (
     Job,
@@ -24,6 +26,7 @@ from nnunetv2_s2ca.synthetic.brats import write_brats2019
 DATASET_ID, HELD_OUT_ID = 43, 44
 CONFIGURATION = "3d_fullres"
 NUM_FOLDS = 5  # nnU-Net's
+TRAINING_MEMORY = 3e9  # bytes that the training of a fold takes
 
 STATE_FILE = "demo_state.json"
 REPORT_FILE = "demo_report.md"
@@ -165,8 +168,10 @@ class _Chain:
         """Train several folds at a time, with a share of the cores each."""
         # small networks on small patches gain little from more threads
         settings = self.settings
-        on_cpu = settings.device == "cpu"
-        at_once = min(len(settings.folds), _cores()) if on_cpu else 1
+        self.split()
+        fitting = int(psutil.virtual_memory().available // TRAINING_MEMORY)
+        at_once = max(min(_cores(), fitting), 1) if settings.device == "cpu" else 1
+        at_once = min(at_once, len(settings.folds))
         jobs = [
             Job(
                 f"fold {fold}",
@@ -180,6 +185,18 @@ class _Chain:
             for fold in settings.folds
         ]
         self._run(jobs, at_once=at_once, nnUNet_n_proc_DA="0")
+
+    def split(self) -> None:
+        """Split the patients as nnU-Net does; it would do so in each of the folds, and one could
+        read what another is just writing."""
+        # its import takes scikit-learn
+        from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+        raw = self._raw(DATASET_ID)
+        cases = sorted(file.name.split(".")[0] for file in (raw / "labelsTr").glob("*.nii.gz"))
+        splits = generate_crossval_split(cases, n_splits=NUM_FOLDS)
+        folder = self.output / "nnUNet_preprocessed" / raw.name
+        (folder / "splits_final.json").write_text(json.dumps(splits, indent=4), encoding="utf-8")
 
     def predict(self) -> None:
         arguments = (
