@@ -122,7 +122,7 @@ class _Chain:
         steps: list[tuple[str, Callable[[], None]]] = [
             (f"make up {count} patients", self.make_patients),
             ("convert them to nnU-Net's format", self.convert),
-            ("plan and preprocess", self.plan),
+            ("plan, preprocess and split into folds", self.plan),
             (f"train folds {', '.join(map(str, settings.folds))}", self.train),
             (f"predict {settings.held_out} held-out patients", self.predict),
         ]
@@ -141,10 +141,18 @@ class _Chain:
 
     def make_patients(self) -> None:
         settings = self.settings
-        common = {"seed": settings.seed, "shape": settings.shape, "spacing": settings.spacing}
-        write_brats2019(self.brats, patients=settings.patients, **common)
-        first = settings.patients + 1
-        write_brats2019(self.held_out, patients=settings.held_out, first=first, **common)
+        for folder, patients, first in (
+            (self.brats, settings.patients, 1),
+            (self.held_out, settings.held_out, settings.patients + 1),
+        ):
+            write_brats2019(
+                folder,
+                patients=patients,
+                first=first,
+                seed=settings.seed,
+                shape=settings.shape,
+                spacing=settings.spacing,
+            )
 
     def convert(self) -> None:
         for source, dataset_id in ((self.brats, DATASET_ID), (self.held_out, HELD_OUT_ID)):
@@ -163,12 +171,13 @@ class _Chain:
             # planning takes this for its number of threads
             nnUNet_n_proc_DA="1",
         )
+        # each fold would split by itself, and one could read what another is just writing
+        self._run_one("splits", s2ca_command("splits", "-d", DATASET_ID, "--overwrite"))
 
     def train(self) -> None:
-        """Train several folds at a time, with a share of the cores each."""
-        # small networks on small patches gain little from more threads
+        # several folds at a time, each on a share of the cores: so small patches are done faster
+        # than by more threads for one
         settings = self.settings
-        self.split()
         fitting = int(psutil.virtual_memory().available // TRAINING_MEMORY)
         at_once = max(min(_cores(), fitting), 1) if settings.device == "cpu" else 1
         at_once = min(at_once, len(settings.folds))
@@ -186,24 +195,12 @@ class _Chain:
         ]
         self._run(jobs, at_once=at_once, nnUNet_n_proc_DA="0")
 
-    def split(self) -> None:
-        """Split the patients as nnU-Net does; it would do so in each of the folds, and one could
-        read what another is just writing."""
-        # its import takes scikit-learn
-        from nnunetv2.utilities.crossval_split import generate_crossval_split
-
-        raw = self._raw(DATASET_ID)
-        cases = sorted(file.name.split(".")[0] for file in (raw / "labelsTr").glob("*.nii.gz"))
-        splits = generate_crossval_split(cases, n_splits=NUM_FOLDS)
-        folder = self.output / "nnUNet_preprocessed" / raw.name
-        (folder / "splits_final.json").write_text(json.dumps(splits, indent=4), encoding="utf-8")
-
     def predict(self) -> None:
         arguments = (
             *("-d", DATASET_ID, "-c", CONFIGURATION, "-tr", self.settings.trainer),
             *("-i", self._raw(HELD_OUT_ID) / "imagesTr", "-o", self.predictions),
             *("-f", *self.settings.folds, "-device", self.settings.device),
-            *("-npp", 1, "-nps", 1),
+            *("-npp", 0, "-nps", 0),  # no worker processes, which take longer to start
         )
         self._run_one("predict", nnunet_command("nnUNetv2_predict", *arguments))
 
@@ -229,7 +226,7 @@ class _Chain:
         result.report.write_text(_report(result, self.settings), encoding="utf-8")
         return result
 
-    def _run_one(self, name: str, command: list[str], **environment: str) -> None:
+    def _run_one(self, name: str, command: tuple[str, ...], **environment: str) -> None:
         self._run([Job(name, command, self.logs / f"{name}.log")], at_once=1, **environment)
 
     def _run(self, jobs: list[Job], *, at_once: int, **environment: str) -> None:
