@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+
+import psutil
 
 from nnunetv2_s2ca.demo.picture import draw_slices
 from nnunetv2_s2ca.demo.processes import (
@@ -25,6 +26,7 @@ from nnunetv2_s2ca.synthetic.brats import write_brats2019
 DATASET_ID, HELD_OUT_ID = 43, 44
 CONFIGURATION = "3d_fullres"
 NUM_FOLDS = 5  # nnU-Net's
+TRAINING_MEMORY = 3e9  # bytes that the training of a fold takes
 
 STATE_FILE = "demo_state.json"
 REPORT_FILE = "demo_report.md"
@@ -120,7 +122,7 @@ class _Chain:
         steps: list[tuple[str, Callable[[], None]]] = [
             (f"make up {count} patients", self.make_patients),
             ("convert them to nnU-Net's format", self.convert),
-            ("plan and preprocess", self.plan),
+            ("plan, preprocess and split into folds", self.plan),
             (f"train folds {', '.join(map(str, settings.folds))}", self.train),
             (f"predict {settings.held_out} held-out patients", self.predict),
         ]
@@ -139,14 +141,18 @@ class _Chain:
 
     def make_patients(self) -> None:
         settings = self.settings
-        common: dict[str, Any] = {
-            "seed": settings.seed,
-            "shape": settings.shape,
-            "spacing": settings.spacing,
-        }
-        write_brats2019(self.brats, patients=settings.patients, **common)
-        first = settings.patients + 1
-        write_brats2019(self.held_out, patients=settings.held_out, first=first, **common)
+        for folder, patients, first in (
+            (self.brats, settings.patients, 1),
+            (self.held_out, settings.held_out, settings.patients + 1),
+        ):
+            write_brats2019(
+                folder,
+                patients=patients,
+                first=first,
+                seed=settings.seed,
+                shape=settings.shape,
+                spacing=settings.spacing,
+            )
 
     def convert(self) -> None:
         for source, dataset_id in ((self.brats, DATASET_ID), (self.held_out, HELD_OUT_ID)):
@@ -165,13 +171,16 @@ class _Chain:
             # planning takes this for its number of threads
             nnUNet_n_proc_DA="1",
         )
+        # each fold would split by itself, and one could read what another is just writing
+        self._run_one("splits", s2ca_command("splits", "-d", DATASET_ID, "--overwrite"))
 
     def train(self) -> None:
-        """Train several folds at a time, with a share of the cores each."""
-        # small networks on small patches gain little from more threads
+        # several folds at a time, each on a share of the cores: so small patches are done faster
+        # than by more threads for one
         settings = self.settings
-        on_cpu = settings.device == "cpu"
-        at_once = min(len(settings.folds), _cores()) if on_cpu else 1
+        fitting = int(psutil.virtual_memory().available // TRAINING_MEMORY)
+        at_once = max(min(_cores(), fitting), 1) if settings.device == "cpu" else 1
+        at_once = min(at_once, len(settings.folds))
         jobs = [
             Job(
                 f"fold {fold}",
@@ -191,7 +200,7 @@ class _Chain:
             *("-d", DATASET_ID, "-c", CONFIGURATION, "-tr", self.settings.trainer),
             *("-i", self._raw(HELD_OUT_ID) / "imagesTr", "-o", self.predictions),
             *("-f", *self.settings.folds, "-device", self.settings.device),
-            *("-npp", 1, "-nps", 1),
+            *("-npp", 0, "-nps", 0),  # no worker processes, which take longer to start
         )
         self._run_one("predict", nnunet_command("nnUNetv2_predict", *arguments))
 
@@ -217,7 +226,7 @@ class _Chain:
         result.report.write_text(_report(result, self.settings), encoding="utf-8")
         return result
 
-    def _run_one(self, name: str, command: list[str], **environment: str) -> None:
+    def _run_one(self, name: str, command: tuple[str, ...], **environment: str) -> None:
         self._run([Job(name, command, self.logs / f"{name}.log")], at_once=1, **environment)
 
     def _run(self, jobs: list[Job], *, at_once: int, **environment: str) -> None:

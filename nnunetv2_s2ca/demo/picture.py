@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -41,7 +43,7 @@ def draw_slices(predictions: Path, brats: Path, output: Path, *, title: str) -> 
     figure.savefig(output, dpi=110)
 
 
-def _draw_case(row: np.ndarray, path: Path, truth_path: Path) -> None:
+def _draw_case(row: Sequence[Axes], path: Path, truth_path: Path) -> None:
     prediction, true = read_volume(path), read_volume(truth_path)
     case = path.name.removesuffix(".nii.gz")
     flair, t1ce = (

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,20 +41,20 @@ class Job:
     """A command, and the file that takes what it prints."""
 
     name: str
-    command: Sequence[str]
+    command: tuple[str, ...]
     log: Path
 
 
-def nnunet_command(name: str, *arguments: object) -> list[str]:
+def nnunet_command(name: str, *arguments: object) -> tuple[str, ...]:
     """The command line that does what `name`, one of nnU-Net's commands, does."""
     module, function = _ENTRY_POINTS[name]
     program = _PROGRAM.format(module=module, function=function)
-    return [sys.executable, "-c", program, *map(str, arguments)]
+    return (sys.executable, "-c", program, *map(str, arguments))
 
 
-def s2ca_command(*arguments: object) -> list[str]:
+def s2ca_command(*arguments: object) -> tuple[str, ...]:
     """The command line of `s2ca`, run by this interpreter."""
-    return [sys.executable, "-m", "nnunetv2_s2ca.cli", *map(str, arguments)]
+    return (sys.executable, "-m", "nnunetv2_s2ca.cli", *map(str, arguments))
 
 
 def nnunet_environment(folder: Path, *, threads: int) -> dict[str, str]:
@@ -68,8 +69,7 @@ def nnunet_environment(folder: Path, *, threads: int) -> dict[str, str]:
     }
     for path in folders.values():
         path.mkdir(exist_ok=True)
-    return {
-        **os.environ,
+    own = {
         **{name: str(path) for name, path in folders.items()},
         "nnUNet_def_n_proc": "1",
         "nnUNet_compile": "f",  # takes longer than these trainings
@@ -80,6 +80,9 @@ def nnunet_environment(folder: Path, *, threads: int) -> dict[str, str]:
         "OMP_THREAD_LIMIT": str(threads),
         "OMP_WAIT_POLICY": "PASSIVE",
     }
+    # Windows takes names for equal that differ in case, and would get them twice
+    replaced = {name.lower() for name in own}
+    return {**{k: v for k, v in os.environ.items() if k.lower() not in replaced}, **own}
 
 
 def run_jobs(
@@ -145,10 +148,9 @@ def _kill(process: subprocess.Popen) -> None:
     process.kill()
     process.wait()
     for member in family:
-        try:
+        with suppress(psutil.NoSuchProcess):
             member.kill()
-        except psutil.NoSuchProcess:
-            continue
+    psutil.wait_procs(family, timeout=10)
 
 
 def _status(log: Path) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 
 from nnunetv2_s2ca.training.trainer import nnUNetTrainerS2CA
 
 
 class nnUNetTrainerS2CA_demo(nnUNetTrainerS2CA):
-    """nnUNetTrainerS2CA for a demonstration: few iterations, mirrored left to right only."""
+    """nnUNetTrainerS2CA for a demonstration: few iterations, mirroring as only augmentation."""
 
-    length_in_epochs: ClassVar = 10
+    length_in_epochs: ClassVar = 8
 
     def __init__(
         self,
@@ -27,10 +30,28 @@ class nnUNetTrainerS2CA_demo(nnUNetTrainerS2CA):
         self.num_val_iterations_per_epoch = 1
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802 (nnU-Net's)
-        """As nnU-Net, but inference mirrors along one axis, which spares three quarters of it."""
-        rotation, dummy_2d, patch_size, _ = (
+        """As nnU-Net, but mirrored left to right only, and without the margin for rotations."""
+        rotation, dummy_2d, _, _ = (
             super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
         left_to_right = (2,)
         self.inference_allowed_mirroring_axes = left_to_right
-        return rotation, dummy_2d, patch_size, left_to_right
+        return rotation, dummy_2d, self.configuration_manager.patch_size, left_to_right
+
+    @staticmethod
+    def get_training_transforms(
+        patch_size: Any,
+        rotation_for_DA: Any,  # noqa: N803 (nnU-Net's)
+        deep_supervision_scales: Any,
+        mirror_axes: tuple[int, ...],
+        do_dummy_2d_data_aug: bool,
+        use_mask_for_norm: Any = None,
+        **others: Any,
+    ) -> BasicTransform:
+        """Mirroring, and what nnU-Net does to labels; a few iterations learn nothing from more."""
+        return ComposeTransforms(
+            [
+                MirrorTransform(allowed_axes=mirror_axes),
+                nnUNetTrainerS2CA.get_validation_transforms(deep_supervision_scales, **others),
+            ]
+        )
