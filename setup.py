@@ -56,6 +56,7 @@ setup(
         "numpy>=1.24",
         "nibabel>=5.0",
         "nilearn>=0.10",
+        "scikit-learn>=1.3",
         "scipy>=1.15",
         "connected-components-3d>=3.20",
         "surface-distance>=0.1",

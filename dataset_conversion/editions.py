@@ -94,7 +94,7 @@ def edition_named(name: str) -> Edition:
 
 
 def _classic(year: int, dataset_id: int, case_prefix: str) -> Edition:
-    """2018 to 2021. Labels: nnU-Net's Dataset042_BraTS18, Dataset043_BraTS19, Dataset137_BraTS21."""
+    """2018 to 2021. Labels: nnU-Net's converters of BraTS18, BraTS19 and BraTS21."""
     return Edition(
         name=f"brats{year}",
         dataset_id=dataset_id,

@@ -38,6 +38,10 @@ def _build_parser() -> argparse.ArgumentParser:
         _add_doctor,
         _add_link,
         _add_trainers,
+        _add_check,
+        _add_convert,
+        _add_splits,
+        _add_export,
         _add_demo,
         _add_import_checkpoint,
         _add_evaluate,
@@ -89,6 +93,89 @@ def _run_trainers(args: argparse.Namespace) -> None:
     from nnunetv2_s2ca.training.catalogue import describe_trainers
 
     print(describe_trainers())
+
+
+def _add_check(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("check", help="look at every case of a BraTS download")
+    _add_source_arguments(parser)
+    parser.set_defaults(run=_run_check)
+
+
+def _run_check(args: argparse.Namespace) -> int:
+    from nnunetv2_s2ca.dataset_conversion.check import check_cases, describe
+    from nnunetv2_s2ca.dataset_conversion.editions import edition_named
+
+    edition = edition_named(args.edition)
+    checked = check_cases(edition, args.source, processes=args.processes)
+    print(describe(edition, checked))
+    return int(any(item.case.problems for item in checked))
+
+
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("convert", help="make a BraTS download an nnU-Net dataset")
+    _add_source_arguments(parser)
+    parser.add_argument("-d", type=int, metavar="ID", help="nnU-Net's dataset id")
+    parser.add_argument("--name", help="of the dataset, after the id")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--link", action="store_true", help="refer to the images where they are")
+    how.add_argument("--copy", action="store_true", help="copy the images (the default)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing dataset")
+    parser.add_argument("--skip-bad", action="store_true", help="go on without cases in trouble")
+    parser.set_defaults(run=_run_convert)
+
+
+def _run_convert(args: argparse.Namespace) -> None:
+    from nnunetv2_s2ca.dataset_conversion.convert import convert
+    from nnunetv2_s2ca.dataset_conversion.editions import edition_named
+
+    convert(
+        edition_named(args.edition),
+        args.source,
+        dataset_id=args.d,
+        name=args.name,
+        link=args.link,
+        processes=args.processes,
+        overwrite=args.overwrite,
+        skip_bad=args.skip_bad,
+    )
+
+
+def _add_splits(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("splits", help="write folds in which no patient stands twice")
+    parser.add_argument("-d", type=int, required=True, metavar="ID", help="nnU-Net's dataset id")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=12345)
+    parser.add_argument("--overwrite", action="store_true", help="replace other folds")
+    parser.set_defaults(run=_run_splits)
+
+
+def _run_splits(args: argparse.Namespace) -> None:
+    from nnunetv2_s2ca.dataset_conversion.splits import write_splits
+
+    path, table = write_splits(args.d, folds=args.folds, seed=args.seed, overwrite=args.overwrite)
+    print(f"{table}\nwrote {path}")
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser("export", help="make predictions files that the challenge takes")
+    parser.add_argument("-d", type=int, required=True, metavar="ID", help="nnU-Net's dataset id")
+    parser.add_argument("-i", type=Path, required=True, metavar="PREDICTIONS")
+    parser.add_argument("-o", type=Path, required=True, metavar="OUT")
+    parser.add_argument("--processes", type=int, help="worker processes; all cores if not given")
+    parser.set_defaults(run=_run_export)
+
+
+def _run_export(args: argparse.Namespace) -> None:
+    from nnunetv2_s2ca.dataset_conversion.export import export
+
+    written = export(args.d, args.i, args.o, processes=args.processes)
+    print(f"wrote {len(written)} files to {args.o}")
+
+
+def _add_source_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("edition", help="such as brats2019; an unknown one lists them all")
+    parser.add_argument("source", type=Path, help="folder of the unzipped download")
+    parser.add_argument("--processes", type=int, help="worker processes; all cores if not given")
 
 
 def _add_import_checkpoint(commands: argparse._SubParsersAction) -> None:

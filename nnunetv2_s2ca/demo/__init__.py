@@ -1,4 +1,4 @@
-"""`s2ca demo`: from made-up patients to an ensemble's predictions, by the commands that users run."""
+"""`s2ca demo`: from made-up patients to an ensemble's predictions, by the users' own commands."""
 
 from nnunetv2_s2ca.demo.chain import DemoResult, DemoSettings, check_dice, run_demo, scores_table
 

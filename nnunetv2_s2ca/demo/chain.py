@@ -162,8 +162,8 @@ class _Chain:
         )
 
     def train(self) -> None:
-        """Train several folds at a time, with a share of the cores each: small networks on small
-        patches gain little from more threads."""
+        """Train several folds at a time, with a share of the cores each."""
+        # small networks on small patches gain little from more threads
         settings = self.settings
         on_cpu = settings.device == "cpu"
         at_once = min(len(settings.folds), _cores()) if on_cpu else 1
@@ -287,7 +287,7 @@ def _open_output(output: Path, settings: DemoSettings) -> list[str]:
         return content["done"]
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(
-            f"{output} exists and is no demo's folder; give a folder that is empty or does not exist"
+            f"{output} exists and is no demo's folder; give one that is empty or does not exist"
         )
     output.mkdir(parents=True, exist_ok=True)
     _write_state(output, settings, [])

@@ -1,0 +1,186 @@
+"""Look at every case before anything is written: `s2ca check`, and the first step of `convert`."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.filebasedimages import ImageFileError
+from nnunetv2_s2ca.dataset_conversion.editions import Edition
+from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
+from nnunetv2_s2ca.dataset_conversion.source import Case, find_cases
+
+AFFINE_TOLERANCE = 1e-3  # mm over one voxel
+
+
+@dataclass(frozen=True)
+class CheckedCase:
+    """A case, what is wrong with it, and what its segmentation holds.
+
+    Attributes:
+        case: with all problems found.
+        labels: labels of the source in the segmentation; None without one.
+    """
+
+    case: Case
+    labels: tuple[int, ...] | None = None
+
+
+def check_cases(
+    edition: Edition, source: Path, *, processes: int | None = None, voxels: bool = True
+) -> list[CheckedCase]:
+    """Find the cases of a source and examine their files.
+
+    Args:
+        edition: the edition that the source is.
+        source: folder of the download.
+        processes: worker processes; all cores if not given.
+        voxels: look for NaN in images stored as floating point, which means reading them.
+
+    Raises:
+        UserError: if no case is found; see `find_cases`.
+    """
+    cases = find_cases(edition, source)
+    examine = partial(examine_case, edition=edition, voxels=voxels)
+    return map_cases(examine, cases, processes=processes, title="check")
+
+
+def examine_case(case: Case, *, edition: Edition, voxels: bool) -> CheckedCase:
+    """Read the headers of a case, and its segmentation."""
+    problems = list(case.problems)
+    geometry = None
+    for channel, path in case.images.items():
+        try:
+            image = _open(path, dimensions=4 if edition.four_dimensional else 3)
+            shape, affine = image.shape[:3], image.affine
+            if edition.four_dimensional and image.shape[3] != len(edition.channels):
+                raise ValueError(
+                    f"holds {image.shape[3]} channels; expected {len(edition.channels)}"
+                )
+            _check_affine(affine)
+            if geometry is None:
+                geometry = channel, shape, affine
+            _check_same_geometry(geometry, shape, affine)
+            if voxels and np.issubdtype(image.get_data_dtype(), np.floating):
+                _check_finite(image)
+        except (ValueError, OSError, EOFError, ImageFileError) as error:
+            problems.append(f"{path}: {error}")
+        if edition.four_dimensional:
+            break
+    labels = None
+    if case.segmentation is not None:
+        try:
+            image = _open(case.segmentation, dimensions=3)
+            if geometry is not None:
+                _check_same_geometry(geometry, image.shape, image.affine)
+            labels = tuple(np.unique(read_labels(image, edition)).tolist())
+        except (ValueError, OSError, EOFError, ImageFileError) as error:
+            problems.append(f"{case.segmentation}: {error}")
+    return CheckedCase(replace(case, problems=tuple(problems)), labels)
+
+
+def read_labels(image: nib.Nifti1Image, edition: Edition) -> np.ndarray:
+    """Read the segmentation's voxels, uint8, in the source's labels.
+
+    Raises:
+        ValueError: if it holds anything but the edition's labels.
+    """
+    data = np.asanyarray(image.dataobj)
+    known = np.array(sorted(edition.labels))
+    strange = np.isin(data, known, invert=True)
+    if strange.any():
+        values = np.unique(data[strange])[:5]
+        raise ValueError(
+            f"holds the label {', '.join(f'{value:g}' for value in values)}; expected "
+            f"{', '.join(map(str, known))}"
+        )
+    # some editions store them as floating point
+    return data.astype(np.uint8)
+
+
+def describe(edition: Edition, checked: Sequence[CheckedCase]) -> str:
+    """A table of what the check found: totals, problems case by case, oddities dealt with."""
+    cases = [item.case for item in checked]
+    bad = [case for case in cases if case.problems]
+    patients = Counter(case.patient for case in cases)
+    sessions = {name: count for name, count in patients.items() if count > 1}
+    grades = Counter(case.grade for case in cases if case.grade)
+    rows = [
+        ("cases", str(len(cases))),
+        ("complete", str(len(cases) - len(bad))),
+        ("with segmentation", str(sum(case.segmentation is not None for case in cases))),
+        ("without (to predict)", str(sum(case.segmentation is None for case in cases))),
+        ("patients", str(len(patients))),
+        ("patients with several cases", str(len(sessions))),
+        *((f"grade {grade}", str(count)) for grade, count in sorted(grades.items())),
+        ("in trouble", str(len(bad))),
+    ]
+    width = max(len(name) for name, _ in rows)
+    lines = [f"{edition.name}:", *(f"  {name:{width}}  {value}" for name, value in rows)]
+    for case in cases:
+        lines += [f"  trouble  {case.identifier}: {problem}" for problem in case.problems]
+    for case in cases:
+        lines += [f"  note     {case.identifier}: {remark}" for remark in case.remarks]
+    return "\n".join(lines)
+
+
+def _open(path: Path, *, dimensions: int) -> nib.Nifti1Image:
+    image = nib.load(path)
+    if not isinstance(image, nib.Nifti1Image):
+        raise ValueError("is no NIfTI image")
+    if len(image.shape) != dimensions:
+        raise ValueError(f"has the shape {image.shape}; expected {dimensions} dimensions")
+    _check_length(path, image)
+    return image
+
+
+def _check_length(path: Path, image: nib.Nifti1Image) -> None:
+    """Notice a truncated file without decompressing it.
+
+    A gzip file ends with the length of what it holds, modulo 2³² (RFC 1952).
+    """
+    expected = int(image.dataobj.offset) + int(np.prod(image.shape)) * (
+        image.get_data_dtype().itemsize
+    )
+    size = path.stat().st_size
+    if path.suffix.lower() == ".gz":
+        with path.open("rb") as file:
+            file.seek(-4, os.SEEK_END)
+            size, expected = struct.unpack("<I", file.read(4))[0], expected % 2**32
+    if size < expected:
+        raise ValueError(
+            f"is truncated: it holds {size} bytes of the {expected} that its header announces"
+        )
+
+
+def _check_affine(affine: np.ndarray) -> None:
+    if not np.isfinite(affine).all() or (voxel_sizes(affine) == 0).any():
+        raise ValueError("has an affine that is no geometry")
+    directions = affine[:3, :3] / voxel_sizes(affine)
+    if np.abs(directions.T @ directions - np.eye(3)).max() > AFFINE_TOLERANCE:
+        raise ValueError("has a sheared affine, which nnU-Net cannot read; resample it")
+
+
+def _check_same_geometry(geometry, shape, affine) -> None:
+    channel, first_shape, first_affine = geometry
+    if tuple(shape) != tuple(first_shape):
+        raise ValueError(
+            f"has the shape {tuple(shape)}; expected that of {channel}, {tuple(first_shape)}"
+        )
+    difference = np.abs(affine - first_affine)
+    if difference[:3, :3].max() > AFFINE_TOLERANCE or difference[:3, 3].max() > AFFINE_TOLERANCE:
+        raise ValueError(f"has another affine than {channel}")
+
+
+def _check_finite(image: nib.Nifti1Image) -> None:
+    count = int((~np.isfinite(np.asanyarray(image.dataobj))).sum())
+    if count:
+        raise ValueError(f"holds {count} voxels that are NaN or infinite; expected numbers")

@@ -1,0 +1,129 @@
+"""Predictions go back into the labels, names and geometry of the edition they come from."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nnunetv2_s2ca.dataset_conversion.check import AFFINE_TOLERANCE
+from nnunetv2_s2ca.dataset_conversion.convert import find_dataset, read_record
+from nnunetv2_s2ca.dataset_conversion.editions import Edition, edition_named
+from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
+
+from nnunetv2_s2ca.errors import UserError
+
+
+def export(
+    dataset: Path | int, predictions: Path, output: Path, *, processes: int | None = None
+) -> list[Path]:
+    """Write predictions as the challenge takes them: uint8, `<case>.nii.gz`.
+
+    Labels are those of the edition. Where the dataset holds the case's images, the affine is theirs
+    to the bit. Each file is read again after it was written.
+
+    Args:
+        dataset: folder in nnUNet_raw, or its id.
+        predictions: folder of nnU-Net's predictions, as it writes them (.nii.gz or .nii).
+        output: folder for the files; made if need be.
+        processes: worker processes; all cores if not given.
+
+    Returns:
+        The files written.
+
+    Raises:
+        UserError: if there is no prediction, one holds a label that the edition does not know or
+            has another geometry than the case's images, or a file to be written exists.
+    """
+    folder = find_dataset(dataset) if isinstance(dataset, int) else Path(dataset)
+    record = read_record(folder)
+    edition = edition_named(record["edition"])
+    predictions, output = Path(predictions), Path(output)
+    files = sorted(
+        path
+        for path in (predictions.iterdir() if predictions.is_dir() else ())
+        if path.name.endswith((".nii.gz", ".nii")) and not path.name.startswith(".")
+    )
+    if not files:
+        raise UserError(f"{predictions} holds no prediction; expected files ending in .nii.gz")
+    targets = [output / f"{_case_of(path)}.nii.gz" for path in files]
+    existing = [target for target in targets if target.exists()]
+    if existing:
+        raise UserError(f"{existing[0]} exists; give an empty folder")
+    references = _references(folder, edition)
+    # all are looked at before the first is written
+    check = partial(_read, edition=edition, references=references)
+    map_cases(check, files, processes=processes, title="check")
+    output.mkdir(parents=True, exist_ok=True)
+    write = partial(_export_one, edition=edition, references=references, output=output)
+    return map_cases(write, files, processes=processes, title="export")
+
+
+def _case_of(path: Path) -> str:
+    return path.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _references(folder: Path, edition: Edition) -> dict[str, Path]:
+    """Case → one of its images, for the geometry."""
+    description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    ending = f"_0000{description['file_ending']}"
+    images = {
+        path.name.removesuffix(ending): path
+        for sub in ("imagesTr", "imagesTs")
+        for path in (folder / sub).glob(f"*{ending}")
+    }
+    linked = description.get("dataset", {})
+    return {**images, **{case: Path(entry["images"][0]) for case, entry in linked.items()}}
+
+
+def _read(
+    path: Path, *, edition: Edition, references: dict[str, Path]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read a prediction: labels of the edition, and the affine."""
+    try:
+        image = nib.load(path)
+        data = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ValueError, ImageFileError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    known = edition.source_labels
+    strange = np.isin(data, list(known), invert=True)
+    if strange.any():
+        raise UserError(
+            f"{path} holds the label {np.unique(data[strange])[0]:g}, which {edition.name} does "
+            f"not know; expected nnU-Net's {', '.join(map(str, sorted(known)))}"
+        )
+    affine = image.affine
+    reference = references.get(_case_of(path))
+    if reference is not None:
+        original = nib.load(reference)
+        if original.shape[:3] != data.shape or not np.allclose(
+            original.affine, affine, atol=10 * AFFINE_TOLERANCE
+        ):
+            raise UserError(
+                f"{path} has another geometry than {reference}; expected the shape "
+                f"{original.shape[:3]}, got {data.shape}"
+            )
+        affine = original.affine
+    lookup = np.zeros(256, np.uint8)
+    for ours, source in known.items():
+        lookup[ours] = source
+    return lookup[data.astype(np.uint8)], affine
+
+
+def _export_one(path: Path, *, edition: Edition, references: dict[str, Path], output: Path) -> Path:
+    labels, affine = _read(path, edition=edition, references=references)
+    target = output / f"{_case_of(path)}.nii.gz"
+    temporary = target.with_name(f".unfinished-{target.name}")
+    image = nib.Nifti1Image(labels, affine)
+    image.header.set_xyzt_units("mm")
+    nib.save(image, temporary)
+    again = nib.load(temporary)
+    if not np.array_equal(np.asanyarray(again.dataobj), labels) or not np.array_equal(
+        again.affine, nib.Nifti1Image(labels, affine).affine.astype(np.float32)
+    ):
+        raise UserError(f"{temporary} does not read as it was written; check the disk")
+    temporary.replace(target)
+    return target

@@ -1,0 +1,120 @@
+"""Folds of the cross-validation by patient: `s2ca splits`."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections import Counter
+from pathlib import Path
+
+from nnunetv2_s2ca.dataset_conversion.convert import (
+    find_dataset,
+    preprocessed_folder,
+    read_record,
+)
+from nnunetv2_s2ca.dataset_conversion.editions import Edition, edition_named
+from sklearn.model_selection import StratifiedGroupKFold
+
+from nnunetv2_s2ca.errors import UserError
+
+SEED = 12345  # as nnU-Net's own splits
+FILE = "splits_final.json"
+
+
+def write_splits(
+    dataset_id: int, *, folds: int = 5, seed: int = SEED, overwrite: bool = False
+) -> tuple[Path, str]:
+    """Write the folds where nnU-Net reads them; all cases of a patient stand in one fold.
+
+    Args:
+        dataset_id: of a dataset that `s2ca convert` made.
+        folds: number of folds.
+        seed: of the shuffling.
+        overwrite: replace other folds that are there.
+
+    Returns:
+        The file, and a table of what each fold holds.
+
+    Raises:
+        UserError: if there are fewer patients than folds, or other folds exist.
+    """
+    dataset = find_dataset(dataset_id)
+    record = read_record(dataset)
+    edition = edition_named(record["edition"])
+    cases = {name: case for name, case in record["cases"].items() if case["labels"] is not None}
+    patients = {name: case["patient"] for name, case in cases.items()}
+    strata = {name: _stratum(case, edition) for name, case in cases.items()}
+    splits = make_splits(patients, strata, folds=folds, seed=seed)
+    path = preprocessed_folder() / dataset.name / FILE
+    content = json.dumps(splits, indent=4)
+    if path.exists() and path.read_text() != content and not overwrite:
+        raise UserError(
+            f"{path} holds other folds, which trainings may rely on; use --overwrite to replace it"
+        )
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".unfinished-{FILE}")
+    temporary.write_text(content)
+    temporary.replace(path)
+    return path, _table(splits, patients, strata)
+
+
+def make_splits(
+    patients: dict[str, str], strata: dict[str, str], *, folds: int = 5, seed: int = SEED
+) -> list[dict[str, list[str]]]:
+    """Share cases out to folds, by patient and stratified.
+
+    Args:
+        patients: case → patient.
+        strata: case → stratum, of which each fold gets its share as far as patients allow.
+        folds: number of folds.
+        seed: of the shuffling; the result does not depend on the order of the cases.
+
+    Returns:
+        As nnU-Net has it: for each fold `train` and `val`.
+
+    Raises:
+        UserError: if there are fewer patients than folds.
+    """
+    names = sorted(patients)
+    count = len(set(patients.values()))
+    if count < folds:
+        raise UserError(
+            f"{count} patients cannot fill {folds} folds; use --folds {max(count, 2)}, or train on "
+            f"all cases by `nnUNetv2_train … all`"
+        )
+    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        # a stratum of fewer cases than folds cannot stand in each, which is no mistake
+        warnings.filterwarnings("ignore", message="The least populated class")
+        parts = list(
+            splitter.split(names, [strata[n] for n in names], [patients[n] for n in names])
+        )
+    if any(len(validation) == 0 for _, validation in parts):
+        # few patients with many cases each: the stratified splitter may leave a fold empty
+        return make_splits(patients, dict.fromkeys(names, ""), folds=folds, seed=seed)
+    return [
+        {"train": [names[i] for i in training], "val": [names[i] for i in validation]}
+        for training, validation in parts
+    ]
+
+
+def _stratum(case: dict, edition: Edition) -> str:
+    if case["grade"]:
+        return case["grade"]
+    enhancing = edition.regions.get("enhancing tumor", ())
+    present = any(edition.labels[label] in enhancing for label in case["labels"])
+    return "with ET" if present else "without ET"
+
+
+def _table(
+    splits: list[dict[str, list[str]]], patients: dict[str, str], strata: dict[str, str]
+) -> str:
+    kinds = sorted(set(strata.values()))
+    lines = ["  ".join(["fold", "train", "val", "patients", *kinds])]
+    for number, split in enumerate(splits):
+        counts = Counter(strata[name] for name in split["val"])
+        cells = [number, len(split["train"]), len(split["val"])]
+        cells += [len({patients[name] for name in split["val"]}), *(counts[k] for k in kinds)]
+        widths = (4, 5, 3, 8, *map(len, kinds))
+        lines.append("  ".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True)))
+    return "\n".join(lines)
