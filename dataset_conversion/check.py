@@ -106,6 +106,18 @@ def read_labels(image: nib.Nifti1Image, edition: Edition) -> np.ndarray:
     return data.astype(np.uint8)
 
 
+def load_nifti(path: Path) -> nib.Nifti1Image:
+    """Open a NIfTI file; nothing but its header is read.
+
+    Raises:
+        ValueError: if it is another kind of image.
+    """
+    image = nib.load(path)
+    if not isinstance(image, nib.Nifti1Image):
+        raise ValueError("is no NIfTI image")
+    return image
+
+
 def describe(edition: Edition, checked: Sequence[CheckedCase]) -> str:
     """A table of what the check found: totals, problems case by case, oddities dealt with."""
     cases = [item.case for item in checked]
@@ -133,9 +145,7 @@ def describe(edition: Edition, checked: Sequence[CheckedCase]) -> str:
 
 
 def _open(path: Path, *, dimensions: int) -> nib.Nifti1Image:
-    image = nib.load(path)
-    if not isinstance(image, nib.Nifti1Image):
-        raise ValueError("is no NIfTI image")
+    image = load_nifti(path)
     if len(image.shape) != dimensions:
         raise ValueError(f"has the shape {image.shape}; expected {dimensions} dimensions")
     _check_length(path, image)
@@ -147,7 +157,7 @@ def _check_length(path: Path, image: nib.Nifti1Image) -> None:
 
     A gzip file ends with the length of what it holds, modulo 2³² (RFC 1952).
     """
-    expected = int(image.dataobj.offset) + int(np.prod(image.shape)) * (
+    expected = int(image.header.get_data_offset()) + int(np.prod(image.shape)) * (
         image.get_data_dtype().itemsize
     )
     size = path.stat().st_size
@@ -169,7 +179,9 @@ def _check_affine(affine: np.ndarray) -> None:
         raise ValueError("has a sheared affine, which nnU-Net cannot read; resample it")
 
 
-def _check_same_geometry(geometry, shape, affine) -> None:
+def _check_same_geometry(
+    geometry: tuple[str, tuple[int, ...], np.ndarray], shape: tuple[int, ...], affine: np.ndarray
+) -> None:
     channel, first_shape, first_affine = geometry
     if tuple(shape) != tuple(first_shape):
         raise ValueError(

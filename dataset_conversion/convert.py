@@ -12,7 +12,13 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nnunetv2_s2ca.dataset_conversion.check import CheckedCase, check_cases, describe, read_labels
+from nnunetv2_s2ca.dataset_conversion.check import (
+    CheckedCase,
+    check_cases,
+    describe,
+    load_nifti,
+    read_labels,
+)
 from nnunetv2_s2ca.dataset_conversion.editions import Edition
 from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
 from nnunetv2_s2ca.dataset_conversion.source import Case
@@ -227,7 +233,9 @@ def _open_partial(folder: Path, settings: dict) -> None:
     _write_whole(note, lambda path: path.write_text(json.dumps(settings)))
 
 
-def _write_case(item: CheckedCase, *, edition: Edition, folder: Path, link: bool, ending: str):
+def _write_case(
+    item: CheckedCase, *, edition: Edition, folder: Path, link: bool, ending: str
+) -> None:
     case = item.case
     images = folder / ("imagesTs" if case.segmentation is None else "imagesTr")
     if edition.four_dimensional:
@@ -254,7 +262,7 @@ def _take_over(source: Path, target: Path, *, link: bool) -> None:
     if link or source.name.lower().endswith(".gz"):
         _write_whole(target, lambda path: shutil.copyfile(source, path))
     else:
-        _write_whole(target, lambda path: nib.save(nib.load(source), path))
+        _write_whole(target, lambda path: nib.save(load_nifti(source), path))
 
 
 def _split_channels(case: Case, edition: Edition, images: Path) -> None:
@@ -263,7 +271,7 @@ def _split_channels(case: Case, edition: Edition, images: Path) -> None:
     targets = [images / f"{case.identifier}_{n:04d}.nii.gz" for n in range(len(edition.channels))]
     if all(target.exists() for target in targets):
         return
-    image = nib.load(path)
+    image = load_nifti(path)
     data = np.asanyarray(image.dataobj)
     for target, channel in zip(targets, edition.channels, strict=True):
         volume = nib.Nifti1Image(data[..., int(edition.suffixes[channel])], image.affine)
@@ -277,7 +285,7 @@ def _save(image: nib.Nifti1Image, path: Path) -> None:
 
 def _write_labels(case: Case, edition: Edition, path: Path) -> None:
     assert case.segmentation is not None
-    image = nib.load(case.segmentation)
+    image = load_nifti(case.segmentation)
     lookup = np.zeros(256, np.uint8)
     for source, ours in edition.labels.items():
         lookup[source] = ours

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from nnunetv2_s2ca.errors import UserError
 
@@ -110,7 +111,7 @@ def _classic(year: int, dataset_id: int, case_prefix: str) -> Edition:
     )
 
 
-def _since_2023(year: int, task: str, dataset_id: int, **differences) -> Edition:
+def _since_2023(year: int, task: str, dataset_id: int, **differences: Any) -> Edition:
     """2023 and later. Labels: the settings in the challenge's package brats-evaluation 0.0.10."""
     return Edition(
         name=f"brats{year}-{task.lower()}",

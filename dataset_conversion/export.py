@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
-from nnunetv2_s2ca.dataset_conversion.check import AFFINE_TOLERANCE
+from nnunetv2_s2ca.dataset_conversion.check import AFFINE_TOLERANCE, load_nifti
 from nnunetv2_s2ca.dataset_conversion.convert import find_dataset, read_record
 from nnunetv2_s2ca.dataset_conversion.editions import Edition, edition_named
 from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
@@ -84,7 +84,7 @@ def _read(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read a prediction: labels of the edition, and the affine."""
     try:
-        image = nib.load(path)
+        image = load_nifti(path)
         data = np.asanyarray(image.dataobj)
     except (OSError, EOFError, ValueError, ImageFileError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
@@ -98,7 +98,7 @@ def _read(
     affine = image.affine
     reference = references.get(_case_of(path))
     if reference is not None:
-        original = nib.load(reference)
+        original = load_nifti(reference)
         if original.shape[:3] != data.shape or not np.allclose(
             original.affine, affine, atol=10 * AFFINE_TOLERANCE
         ):
@@ -120,7 +120,7 @@ def _export_one(path: Path, *, edition: Edition, references: dict[str, Path], ou
     image = nib.Nifti1Image(labels, affine)
     image.header.set_xyzt_units("mm")
     nib.save(image, temporary)
-    again = nib.load(temporary)
+    again = load_nifti(temporary)
     if not np.array_equal(np.asanyarray(again.dataobj), labels) or not np.array_equal(
         again.affine, nib.Nifti1Image(labels, affine).affine.astype(np.float32)
     ):

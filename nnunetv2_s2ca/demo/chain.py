@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from nnunetv2_s2ca.demo.picture import draw_slices
 from nnunetv2_s2ca.demo.processes import (
@@ -138,7 +139,11 @@ class _Chain:
 
     def make_patients(self) -> None:
         settings = self.settings
-        common = {"seed": settings.seed, "shape": settings.shape, "spacing": settings.spacing}
+        common: dict[str, Any] = {
+            "seed": settings.seed,
+            "shape": settings.shape,
+            "spacing": settings.spacing,
+        }
         write_brats2019(self.brats, patients=settings.patients, **common)
         first = settings.patients + 1
         write_brats2019(self.held_out, patients=settings.held_out, first=first, **common)

@@ -41,7 +41,7 @@ def draw_slices(predictions: Path, brats: Path, output: Path, *, title: str) -> 
     figure.savefig(output, dpi=110)
 
 
-def _draw_case(row, path: Path, truth_path: Path) -> None:
+def _draw_case(row: np.ndarray, path: Path, truth_path: Path) -> None:
     prediction, true = read_volume(path), read_volume(truth_path)
     case = path.name.removesuffix(".nii.gz")
     flair, t1ce = (
