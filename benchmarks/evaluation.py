@@ -232,9 +232,15 @@ def main() -> None:
             if found is not None:
                 rows[row] = found
                 print(row, found, flush=True)
+        load = os.getloadavg()[0]
         scaling = {n: time_processes(Path(folder), n) for n in sorted({1, cores})}
         print("all cases", scaling, flush=True)
-    results = {"rows": rows, "cases": 8 * cores, "seconds_by_processes": scaling}
+    results = {
+        "rows": rows,
+        "cases": 8 * cores,
+        "seconds_by_processes": scaling,
+        "load_before": load,
+    }
     write_text(args.output / "evaluation.json", json.dumps(results, indent=2) + "\n")
     write_text(args.output / "evaluation.md", _table(results, cores))
 
@@ -265,7 +271,8 @@ def _table(results: dict, cores: int) -> str:
         "",
         f"{results['cases']} cases by one process: {alone:.1f} s"
         + "".join(f"; by {cores} processes: {s:.1f} s, {alone / s:.2f} times as fast" for s in more)
-        + ", the start of the processes included.",
+        + ", the start of the processes included. Of the clock's time, which tells little while "
+        f"other programs run: the load was {results['load_before']:.1f} on {cores} cores before.",
     ]
     return "\n".join(lines) + "\n"
 
