@@ -57,15 +57,19 @@ def _text_under_nii(source):
     return r"_t1\.nii: "
 
 
+def _truncate(path):
+    # large enough that its header is whole
+    save(path, np.random.default_rng(0).integers(0, 4, (40, 40, 40)).astype(np.int16))
+    path.write_bytes(path.read_bytes()[:-99])
+
+
 def _truncated(source):
-    path = _file(source, "flair")
-    path.write_bytes(path.read_bytes()[:-12])
+    _truncate(_file(source, "flair"))
     return r"_flair\.nii\.gz: .*truncated"
 
 
 def _truncated_segmentation(source):
-    path = _file(source, "seg")
-    path.write_bytes(path.read_bytes()[:-12])
+    _truncate(_file(source, "seg"))
     return r"_seg\.nii\.gz: .*truncated"
 
 
