@@ -1,0 +1,101 @@
+"""The demo's whole chain through the real commands, with a training that is next to none."""
+
+from __future__ import annotations
+
+import os
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from nnunetv2_s2ca import cli
+from nnunetv2_s2ca.demo import DemoSettings, run_demo, scores_table
+from nnunetv2_s2ca.errors import UserError
+
+# nnU-Net looks for trainers in the folders of nnUNet_extTrainer, too
+TRAINER = '''
+from nnunetv2_s2ca.training.demo import nnUNetTrainerS2CA_demo
+
+class TinyTrainer(nnUNetTrainerS2CA_demo):
+    """Two iterations of a small network."""
+
+    length_in_epochs = 1
+    network_arguments = {"features_per_stage": (8, 16, 32, 64)}
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.num_iterations_per_epoch = 2
+'''
+SETTINGS = {
+    "patients": 5,
+    "held_out": 1,
+    "folds": (0, 3),
+    "trainer": "TinyTrainer",
+    "shape": (32, 32, 32),
+    "spacing": 5.0,
+}
+
+
+@pytest.fixture
+def tiny_trainer(tmp_path, monkeypatch):
+    folder = tmp_path / "trainers"
+    folder.mkdir()
+    (folder / "tiny.py").write_text(TRAINER)
+    monkeypatch.setenv("nnUNet_extTrainer", str(folder))
+    # a user's own folders
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "users_raw"))
+    return "TinyTrainer"
+
+
+@pytest.mark.slow
+def test_chain_runs_from_patients_to_report_and_resumes(tiny_trainer, tmp_path):
+    output = tmp_path / "demo"
+    said = []
+    result = run_demo(output, DemoSettings(**SETTINGS), say=said.append)
+
+    # each step is announced
+    for number in range(1, 7):
+        assert any(f"step {number}/6" in line for line in said)
+    # two folds validated their own patients, and the ensemble predicted the one held out
+    assert sorted(result.folds) == [0, 3]
+    for scores in (*result.folds.values(), result.ensemble):
+        assert set(scores) == {"WT", "TC", "ET"}
+        assert all(0 <= dice <= 1 for dice in scores.values())
+    (prediction,) = (output / "predictions").glob("*.nii.gz")
+    (truth,) = (output / "BraTS2019_held_out").glob("*/*/*_seg.nii.gz")
+    assert truth.name == prediction.name.replace(".nii.gz", "_seg.nii.gz")
+    image, true = nib.load(prediction), nib.load(truth)
+    assert set(np.unique(np.asarray(image.dataobj))) <= {0, 1, 2, 3}
+    assert image.shape == true.shape
+    np.testing.assert_allclose(image.affine, true.affine, atol=1e-4)
+    # the report says what it is about, and holds the table
+    report = result.report.read_text(encoding="utf-8")
+    assert "made up" in report
+    assert scores_table(result) in report
+    assert result.picture.read_bytes().startswith(b"\x89PNG")
+    # the user's own folders stay as they are
+    assert not (tmp_path / "users_raw").exists()
+    assert os.environ["nnUNet_raw"] == str(tmp_path / "users_raw")  # noqa: SIM112 (nnU-Net's)
+
+    # what was done is not done again
+    said.clear()
+    again = run_demo(output, DemoSettings(**SETTINGS), say=said.append)
+    assert sum("done before" in line for line in said) == 5
+    assert again.ensemble == result.ensemble
+
+
+@pytest.mark.slow
+def test_failing_step_ends_the_demo_with_its_log(tmp_path, capsys):
+    arguments = [str(tmp_path / "demo"), "--patients", "5", "--held-out", "1"]
+    arguments += ["--trainer", "nnUNetTrainerNoSuch", "--folds", "0"]
+    assert cli.main(["demo", *arguments]) == 1
+    message = capsys.readouterr().err
+    assert "fold 0 failed" in message
+    assert "nnUNetTrainerNoSuch" in message
+    assert "train_fold_0.log" in message
+
+
+def test_error_of_the_chain_is_the_users(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file"):
+        run_demo(tmp_path / "file")
