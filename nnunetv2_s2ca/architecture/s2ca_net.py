@@ -123,7 +123,9 @@ class S2CANet(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last_3d)
         run = _run_and_forget if self.checkpointing and torch.is_grad_enabled() else _run
         levels = self.encoder(x, run)
-        return self.decoder(run(self.bottleneck, levels), run(self.skips, levels[:-1]), run)
+        bottom, skips = run(self.bottleneck, levels), run(self.skips, levels[:-1])
+        del levels  # at inference its memory serves the decoder
+        return self.decoder(bottom, list(skips), run)
 
 
 def _run(part: Callable[..., Any], *arguments: Any) -> Any:
@@ -218,16 +220,19 @@ class Decoder(nn.Module):
         self.seg_layers = nn.ModuleList(nn.Conv3d(channels, num_classes, 1) for channels in f)
         self.deep_supervision = deep_supervision
 
-    def forward(self, bottom: Tensor, skips: Sequence[Tensor], run: Run) -> Tensor | list[Tensor]:
+    def forward(self, bottom: Tensor, skips: list[Tensor], run: Run) -> Tensor | list[Tensor]:
+        """Use up the skip connections, from coarse to fine, so that none outlives its use."""
         x = run(self._stage, bottom, NUM_STAGES - 1)
         levels = [x]
         for level in reversed(range(NUM_STAGES - 1)):
-            skip = self.gates[level](x, skips[level])
-            x = run(self._stage, concatenate(skip, upsample(x, skip.shape[2:])), level)
+            x = run(self._stage, self._merge(x, skips.pop(), level), level)
             levels.insert(0, x)
         if not self.deep_supervision:
             return self.seg_layers[0](x)
         return [head(y) for head, y in zip(self.seg_layers, levels, strict=True)]
+
+    def _merge(self, x: Tensor, skip: Tensor, level: int) -> Tensor:
+        return concatenate(self.gates[level](x, skip), upsample(x, skip.shape[2:]))
 
     def _stage(self, x: Tensor, level: int) -> Tensor:
         y = self.stages[level](x)
