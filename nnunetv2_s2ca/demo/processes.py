@@ -21,7 +21,7 @@ STATUS_INTERVAL = 20.0  # seconds
 TAIL_LINES = 20
 
 # nnU-Net's commands by the functions behind them: run by this very interpreter, they need no
-# scripts on the path, and `register` shows them our trainers even where our `.pth` file is missing.
+# scripts on the path, and `register` shows them our trainers even without our `.pth` file.
 # With `-device cpu` nnU-Net asks for as many threads as it counts cores, so it counts a job's share;
 # OMP_THREAD_LIMIT is no way out, since oneDNN waits for ever for the threads that it holds back.
 _ENTRY_POINTS = {
