@@ -22,8 +22,8 @@ TAIL_LINES = 20
 
 # nnU-Net's commands by the functions behind them: run by this very interpreter, they need no
 # scripts on the path, and `register` shows them our trainers even without our `.pth` file.
-# With `-device cpu` nnU-Net asks for as many threads as it counts cores, so it counts a job's share;
-# OMP_THREAD_LIMIT is no way out, since oneDNN waits for ever for the threads that it holds back.
+# With `-device cpu` nnU-Net asks for as many threads as it counts cores: here a job's share.
+# OMP_THREAD_LIMIT is no way out: oneDNN waits for ever for the threads that it holds back.
 _ENTRY_POINTS = {
     "nnUNetv2_plan_and_preprocess": (
         "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints",
