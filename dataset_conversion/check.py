@@ -15,6 +15,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from nibabel.filebasedimages import ImageFileError
 from nnunetv2_s2ca.dataset_conversion.editions import Edition
+from nnunetv2_s2ca.dataset_conversion.labels import as_labels, labels_present
 from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
 from nnunetv2_s2ca.dataset_conversion.source import Case, find_cases
 
@@ -82,29 +83,11 @@ def examine_case(case: Case, *, edition: Edition, voxels: bool) -> CheckedCase:
             image = _open(case.segmentation, dimensions=3)
             if geometry is not None:
                 _check_same_geometry(geometry, image.shape, image.affine)
-            labels = tuple(np.unique(read_labels(image, edition)).tolist())
+            data = as_labels(np.asanyarray(image.dataobj), edition.labels)
+            labels = tuple(labels_present(data))
         except (ValueError, OSError, EOFError, ImageFileError) as error:
             problems.append(f"{case.segmentation}: {error}")
     return CheckedCase(replace(case, problems=tuple(problems)), labels)
-
-
-def read_labels(image: nib.Nifti1Image, edition: Edition) -> np.ndarray:
-    """Read the segmentation's voxels, uint8, in the source's labels.
-
-    Raises:
-        ValueError: if it holds anything but the edition's labels.
-    """
-    data = np.asanyarray(image.dataobj)
-    known = np.array(sorted(edition.labels))
-    strange = np.isin(data, known, invert=True)
-    if strange.any():
-        values = np.unique(data[strange])[:5]
-        raise ValueError(
-            f"holds the label {', '.join(f'{value:g}' for value in values)}; expected "
-            f"{', '.join(map(str, known))}"
-        )
-    # some editions store them as floating point
-    return data.astype(np.uint8)
 
 
 def load_nifti(path: Path) -> nib.Nifti1Image:

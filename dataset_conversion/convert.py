@@ -17,9 +17,9 @@ from nnunetv2_s2ca.dataset_conversion.check import (
     check_cases,
     describe,
     load_nifti,
-    read_labels,
 )
 from nnunetv2_s2ca.dataset_conversion.editions import Edition
+from nnunetv2_s2ca.dataset_conversion.labels import as_labels, relabel
 from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
 from nnunetv2_s2ca.dataset_conversion.source import Case
 
@@ -286,10 +286,8 @@ def _save(image: nib.Nifti1Image, path: Path) -> None:
 def _write_labels(case: Case, edition: Edition, path: Path) -> None:
     assert case.segmentation is not None
     image = load_nifti(case.segmentation)
-    lookup = np.zeros(256, np.uint8)
-    for source, ours in edition.labels.items():
-        lookup[source] = ours
-    labels = nib.Nifti1Image(lookup[read_labels(image, edition)], image.affine)
+    data = as_labels(np.asanyarray(image.dataobj), edition.labels)
+    labels = nib.Nifti1Image(relabel(data, edition.labels), image.affine)
     labels.header.set_xyzt_units("mm")
     nib.save(labels, path)
 

@@ -12,6 +12,7 @@ from nibabel.filebasedimages import ImageFileError
 from nnunetv2_s2ca.dataset_conversion.check import AFFINE_TOLERANCE, load_nifti
 from nnunetv2_s2ca.dataset_conversion.convert import find_dataset, read_record
 from nnunetv2_s2ca.dataset_conversion.editions import Edition, edition_named
+from nnunetv2_s2ca.dataset_conversion.labels import as_labels, relabel
 from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
 
 from nnunetv2_s2ca.errors import UserError
@@ -89,12 +90,10 @@ def _read(
     except (OSError, EOFError, ValueError, ImageFileError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     known = edition.source_labels
-    strange = np.isin(data, list(known), invert=True)
-    if strange.any():
-        raise UserError(
-            f"{path} holds the label {np.unique(data[strange])[0]:g}, which {edition.name} does "
-            f"not know; expected nnU-Net's {', '.join(map(str, sorted(known)))}"
-        )
+    try:
+        labels = as_labels(data, known)
+    except ValueError as error:
+        raise UserError(f"{path} {error}, which are nnU-Net's labels of {edition.name}") from error
     affine = image.affine
     reference = references.get(_case_of(path))
     if reference is not None:
@@ -107,10 +106,7 @@ def _read(
                 f"{original.shape[:3]}, got {data.shape}"
             )
         affine = original.affine
-    lookup = np.zeros(256, np.uint8)
-    for ours, source in known.items():
-        lookup[ours] = source
-    return lookup[data.astype(np.uint8)], affine
+    return relabel(labels, known), affine
 
 
 def _export_one(path: Path, *, edition: Edition, references: dict[str, Path], output: Path) -> Path:

@@ -1,0 +1,128 @@
+"""Seconds per case of checking and converting, beside nnU-Net's own converter for BraTS 2021.
+
+`python -m benchmarks.conversion [--cases 200]` makes up cases of 240×240×155 and writes
+`results/conversion.md` and `.json`. One process each; the order alternates, and the median of three
+rounds counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nnunetv2.dataset_conversion.Dataset137_BraTS21 import (
+    copy_BraTS_segmentation_and_convert_labels_to_nnUNet,
+)
+from nnunetv2_s2ca.dataset_conversion.check import check_cases
+from nnunetv2_s2ca.dataset_conversion.convert import convert
+from nnunetv2_s2ca.dataset_conversion.editions import EDITIONS
+
+SHAPE = (240, 240, 155)
+ROUNDS = 3
+EDITION = EDITIONS["brats2021"]
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def main() -> None:
+    """Measure, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=200)
+    cases = parser.parse_args().cases
+    with tempfile.TemporaryDirectory() as folder:
+        source, raw = Path(folder, "source"), Path(folder, "raw")
+        raw.mkdir()
+        os.environ["nnUNet_raw"] = str(raw)  # noqa: SIM112 (nnU-Net's own name)
+        _write_cases(source, cases)
+        programs: dict[str, Callable[[], object]] = {
+            "nnU-Net's Dataset137_BraTS21": lambda: _nnunets_converter(source, raw / "theirs"),
+            "s2ca check": lambda: check_cases(EDITION, source, processes=1),
+            "s2ca convert --copy": lambda: _ours(source, link=False),
+            "s2ca convert --link": lambda: _ours(source, link=True),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in programs}
+        for _ in range(ROUNDS):
+            for name, program in programs.items():
+                start = time.perf_counter()
+                program()
+                seconds[name].append((time.perf_counter() - start) / cases)
+                for done in raw.iterdir():
+                    shutil.rmtree(done)
+    _write_results({name: statistics.median(values) for name, values in seconds.items()}, cases)
+
+
+def _write_cases(source: Path, cases: int) -> None:
+    """A round brain of noise in front of zeros, so that it compresses about as a real one does."""
+    rng = np.random.default_rng(0)
+    grid = np.ogrid[tuple(slice(-1, 1, n * 1j) for n in SHAPE)]
+    radius = np.sqrt(sum(axis**2 for axis in grid))
+    affine = np.diag([-1.0, -1, 1, 1])
+    images = [
+        np.where(radius < 0.6, rng.normal(500, 60, SHAPE), 0).astype(np.int16) for _ in range(4)
+    ]
+    labels = np.select([radius < 0.1, radius < 0.15, radius < 0.2], [1, 4, 2]).astype(np.uint8)
+    first = source / "BraTS2021_00000"
+    first.mkdir(parents=True)
+    for suffix, data in zip((*EDITION.suffixes.values(), "seg"), (*images, labels), strict=True):
+        nib.save(nib.Nifti1Image(data, affine), first / f"{first.name}_{suffix}.nii.gz")
+    for number in range(1, cases):
+        case = source / f"BraTS2021_{number:05d}"
+        case.mkdir()
+        for path in first.iterdir():
+            shutil.copyfile(path, case / path.name.replace(first.name, case.name))
+
+
+def _nnunets_converter(source: Path, target: Path) -> None:
+    """Do what nnU-Net's program does for each case; its paths stand in its main block."""
+    for sub in ("imagesTr", "labelsTr"):
+        (target / sub).mkdir(parents=True)
+    for case in sorted(source.iterdir()):
+        for number, suffix in enumerate(("t1", "t1ce", "t2", "flair")):
+            shutil.copy(
+                case / f"{case.name}_{suffix}.nii.gz",
+                target / "imagesTr" / f"{case.name}_{number:04d}.nii.gz",
+            )
+        copy_BraTS_segmentation_and_convert_labels_to_nnUNet(
+            str(case / f"{case.name}_seg.nii.gz"),
+            str(target / "labelsTr" / f"{case.name}.nii.gz"),
+        )
+
+
+def _ours(source: Path, *, link: bool) -> None:
+    convert(EDITION, source, link=link, processes=1, say=lambda line: None)
+
+
+def _write_results(seconds: dict[str, float], cases: int) -> None:
+    base = seconds["nnU-Net's Dataset137_BraTS21"]
+    RESULTS.mkdir(exist_ok=True)
+    content = {"cases": cases, "rounds": ROUNDS, "seconds_per_case": seconds}
+    (RESULTS / "conversion.json").write_text(json.dumps(content, indent=2) + "\n")
+    rows = [f"| {n} | {s:.3f} | {s / base:.2f} |" for n, s in seconds.items()]
+    text = "\n".join(
+        [
+            "# Converting BraTS",
+            "",
+            f"`python -m benchmarks.conversion --cases {cases}`: {cases} made-up cases of "
+            f"240×240×155, one process each, median of {ROUNDS} rounds, side by side. Both of ours "
+            "check every case first.",
+            "",
+            "| | seconds a case | ratio |",
+            "|---|---:|---:|",
+            *rows,
+            "",
+        ]
+    )
+    (RESULTS / "conversion.md").write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
