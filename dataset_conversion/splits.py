@@ -82,6 +82,8 @@ def make_splits(
             f"{count} patients cannot fill {folds} folds; use --folds {max(count, 2)}, or train on "
             f"all cases by `nnUNetv2_train … all`"
         )
+    if max(Counter(strata.values()).values()) < folds:
+        strata = dict.fromkeys(names, "")  # strata this small cannot be spread at all
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # a stratum of fewer cases than folds cannot stand in each, which is no mistake
@@ -89,7 +91,7 @@ def make_splits(
         parts = list(
             splitter.split(names, [strata[n] for n in names], [patients[n] for n in names])
         )
-    if any(len(validation) == 0 for _, validation in parts):
+    if any(len(validation) == 0 for _, validation in parts) and len(set(strata.values())) > 1:
         # few patients with many cases each: the stratified splitter may leave a fold empty
         return make_splits(patients, dict.fromkeys(names, ""), folds=folds, seed=seed)
     return [

@@ -36,7 +36,6 @@ def test_five_commands_on_real_patients(nnunet_folders, monkeypatch):
     (trainers / "two_steps.py").write_text(TRAINER)
     monkeypatch.setenv("nnUNet_extTrainer", str(trainers))
     monkeypatch.setenv("nnUNet_n_proc_DA", "1")
-    monkeypatch.setenv("OMP_THREAD_LIMIT", "1")
     results = nnunet_folders / "nnUNet_results"
 
     _run("s2ca", "convert", "brats2019", REAL_CASES)

@@ -55,8 +55,8 @@ class DemoSettings:
     held_out: int = 4
     folds: tuple[int, ...] = tuple(range(NUM_FOLDS))
     trainer: str = "nnUNetTrainerS2CA_demo"
-    shape: tuple[int, int, int] = (48, 56, 48)
-    spacing: float = 4.0
+    shape: tuple[int, int, int] = (36, 44, 36)
+    spacing: float = 5.0
     seed: int = 0
     device: str = "cpu"
 

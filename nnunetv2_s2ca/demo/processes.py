@@ -21,7 +21,9 @@ STATUS_INTERVAL = 20.0  # seconds
 TAIL_LINES = 20
 
 # nnU-Net's commands by the functions behind them: run by this very interpreter, they need no
-# scripts on the path, and `register` shows them our trainers even where our `.pth` file is missing
+# scripts on the path, and `register` shows them our trainers even without our `.pth` file.
+# With `-device cpu` nnU-Net asks for as many threads as it counts cores: here a job's share.
+# OMP_THREAD_LIMIT is no way out: oneDNN waits for ever for the threads that it holds back.
 _ENTRY_POINTS = {
     "nnUNetv2_plan_and_preprocess": (
         "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints",
@@ -31,7 +33,9 @@ _ENTRY_POINTS = {
     "nnUNetv2_predict": ("nnunetv2.inference.predict_from_raw_data", "predict_entry_point"),
 }
 _PROGRAM = (
-    "import sys; from nnunetv2_s2ca.startup import register; register(); "
+    "import multiprocessing, os, sys; "
+    "multiprocessing.cpu_count = lambda: int(os.environ['OMP_NUM_THREADS']); "
+    "from nnunetv2_s2ca.startup import register; register(); "
     "from {module} import {function} as run; sys.exit(run())"
 )
 
@@ -74,10 +78,8 @@ def nnunet_environment(folder: Path, *, threads: int) -> dict[str, str]:
         "nnUNet_def_n_proc": "1",
         "nnUNet_compile": "f",  # takes longer than these trainings
         "PYTHONUNBUFFERED": "1",  # the logs are read while they grow
-        # a limit, since nnU-Net asks for all cores when it runs on a CPU; and threads that wait
-        # let go of their core
+        # threads that wait let go of their core
         "OMP_NUM_THREADS": str(threads),
-        "OMP_THREAD_LIMIT": str(threads),
         "OMP_WAIT_POLICY": "PASSIVE",
     }
     # Windows takes names for equal that differ in case, and would get them twice

@@ -26,6 +26,8 @@ class nnUNetTrainerS2CA_demo(nnUNetTrainerS2CA):
         device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's own default)
     ):
         super().__init__(plans, configuration, fold, dataset_json, device)
+        # the paper's 1e-3 moves the outputs too little in so few steps of Adam, 1e-2 overshoots
+        self.initial_lr = 5e-3
         self.num_iterations_per_epoch = 10
         self.num_val_iterations_per_epoch = 1
 
