@@ -30,7 +30,13 @@ def as_labels(data: np.ndarray, known: Collection[int]) -> np.ndarray:
 
 def labels_present(labels: np.ndarray) -> list[int]:
     """The labels that occur in a uint8 array, ascending."""
-    return np.flatnonzero(np.bincount(labels.ravel(order="K"), minlength=256)).tolist()
+    present = []
+    rest = labels.tobytes(order="A")
+    # taking bytes out is many times as fast as counting or sorting voxels, most of which are zero
+    while rest:
+        present.append(rest[0])
+        rest = rest.translate(None, rest[:1])
+    return sorted(present)
 
 
 def relabel(labels: np.ndarray, mapping: Mapping[int, int]) -> np.ndarray:
