@@ -22,8 +22,8 @@ class TinyTrainer(nnUNetTrainerS2CA_demo):
     length_in_epochs = 1
     network_arguments = {"features_per_stage": (8, 16, 32, 64)}
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, plans, configuration, fold, dataset_json, device):
+        super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_iterations_per_epoch = 2
 '''
 SETTINGS = {
