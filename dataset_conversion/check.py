@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -150,8 +151,15 @@ def _check_length(path: Path, image: nib.Nifti1Image) -> None:
             file.seek(-4, os.SEEK_END)
             size, expected = struct.unpack("<I", file.read(4))[0], expected % 2**32
     # a little more may follow the voxels; of a truncated gzip file, this is any number
-    if not expected <= size <= expected + TRAILING_BYTES:
-        raise ValueError(f"is truncated or damaged; its header announces {expected} bytes")
+    if expected <= size <= expected + TRAILING_BYTES:
+        return
+    try:
+        # a gzip file of several parts ends with the last one's length: only reading it tells
+        np.asanyarray(image.dataobj)
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        raise ValueError(
+            f"is truncated or damaged; its header announces {expected} bytes"
+        ) from error
 
 
 def _check_affine(affine: np.ndarray) -> None:

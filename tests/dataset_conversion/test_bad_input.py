@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import shutil
 
 import nibabel as nib
@@ -349,6 +350,13 @@ def test_quirks_of_real_downloads_are_dealt_with_and_reported(quirk, source, cap
     if remark:
         assert f"note     {CASE}: " in (output := capsys.readouterr().out)
         assert remark in output
+
+
+def test_gzip_files_of_several_parts_are_whole(source):
+    path = _file(source, "t1")
+    content = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(content[:500]) + gzip.compress(content[500:]))
+    _convert(source)
 
 
 def test_sessions_of_one_patient_are_counted(tmp_path):
