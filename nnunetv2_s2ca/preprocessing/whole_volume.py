@@ -19,9 +19,9 @@ class S2CAPreprocessorWholeVolume(DefaultPreprocessor):
     where a window reaches further; for their weights that is another image.
 
     A volume smaller than the plan's extent, which is 240×240×160 mm for their weights, is filled up
-    with zeros at the upper ends of its axes before it is normalised; BraTS' 240×240×155 voxels get
-    five slices on top. nnU-Net's export cuts them off again. The plan names `NoNormalization`,
-    since nothing is left to be done.
+    with zeros on both sides before it is normalised, as TorchIO's `CropOrPad` does for them:
+    BraTS' 155 slices get three below and two above. nnU-Net's export cuts them off again. The plan
+    names `NoNormalization`, since nothing is left to be done.
     """
 
     def run_case_npy(
@@ -52,7 +52,9 @@ class S2CAPreprocessorWholeVolume(DefaultPreprocessor):
                 plans_manager.transpose_backward, properties["spacing"], strict=True
             )
         ]
-        padding = [(0, 0), *((0, max(n - size, 0)) for n, size in zip(least, shape, strict=True))]
+        missing = [max(n - size, 0) for n, size in zip(least, shape, strict=True)]
+        # of an odd number, the larger half comes first
+        padding = [(0, 0), *((n - n // 2, n // 2) for n in missing)]
         data = np.pad(data.astype(np.float32), padding)
         normalization = ZScoreNormalization(use_mask_for_norm=False, intensityproperties={})
         for channel in data:
@@ -64,7 +66,10 @@ class S2CAPreprocessorWholeVolume(DefaultPreprocessor):
             data, seg, properties, plans_manager, configuration_manager, dataset_json
         )
         # the way back: nnU-Net's export keeps of the bounding box what lies in the image
-        properties["shape_before_cropping"] = tuple(
-            shape[i] for i in plans_manager.transpose_forward
-        )
+        forward = plans_manager.transpose_forward
+        properties["shape_before_cropping"] = tuple(shape[i] for i in forward)
+        properties["bbox_used_for_cropping"] = [
+            [start - padding[1 + i][0], end - padding[1 + i][0]]
+            for i, (start, end) in zip(forward, properties["bbox_used_for_cropping"], strict=True)
+        ]
         return data, seg, properties

@@ -98,7 +98,9 @@ def _write_case(folder: Path, name: str, shape: tuple[int, int, int]) -> np.ndar
 
 def _authors_logits(states, images):
     """WT, TC, ET logits as the authors get them, mean over networks and mirrorings."""
-    t1, t1ce, t2, flair = np.pad(images, ((0, 0), (0, 0), (0, 0), (0, 32 - images.shape[-1])))
+    missing = 32 - images.shape[-1]  # half on either side, one more below if it is odd
+    below = -(-missing // 2)
+    t1, t1ce, t2, flair = np.pad(images, ((0, 0), (0, 0), (0, 0), (below, missing - below)))
     volumes = [(v - v.mean()) / v.std() for v in (t1, t2, t1ce, flair)]
     x = torch.from_numpy(np.stack(volumes))[None].float()
     flips = [axes for n in range(4) for axes in itertools.combinations((2, 3, 4), n)]
@@ -110,7 +112,7 @@ def _authors_logits(states, images):
                 for axes in flips
             ]
         ).mean(0)
-    _background, et, tc, wt = logits[0, ..., : images.shape[-1]].numpy()
+    _background, et, tc, wt = logits[0, ..., below : below + images.shape[-1]].numpy()
     return wt, tc, et
 
 

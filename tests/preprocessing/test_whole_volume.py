@@ -55,15 +55,15 @@ def _brain(shape=(15, 22, 24), seed=0):
 def test_volume_is_normalised_whole_and_padded():
     data = _brain()
     (ours, seg, properties), _ = _run(data)
-    # theirs: x, y, z, padded by five slices on top
+    # theirs: x, y, z, padded by three slices below and two above
     theirs = np.zeros((4, 24, 22, 20))
-    theirs[:, :, :, :15] = data.transpose(0, 3, 2, 1)
+    theirs[:, :, :, 3:18] = data.transpose(0, 3, 2, 1)
     for channel in theirs:
         channel[:] = (channel - channel.mean()) / channel.std()
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert ours.dtype == np.float32
     assert seg.shape == (1, 24, 22, 20)
-    assert properties["bbox_used_for_cropping"] == [[0, 24], [0, 22], [0, 20]]
+    assert properties["bbox_used_for_cropping"] == [[0, 24], [0, 22], [-3, 17]]
 
 
 def test_input_is_left_as_it_was():
@@ -107,7 +107,8 @@ def test_nnunets_export_puts_a_prediction_back_into_place(shape, spacing, probab
     centre = tuple(n // 2 for n in shape)
     box = tuple(slice(c - 2, c + 3) for c in centre)
     seg[(0, *box)] = 3
-    seg[0, -4:, -6:, -3:] = 1  # the upper corner, beside the padding
+    seg[0, -4:, -6:, -3:] = 1  # two corners, beside the padding
+    seg[0, :4, :6, :3] = 2
     (ours, ours_seg, properties), manager = _run(data, seg=seg, spacing=spacing)
     assert ours_seg.shape[1:] == ours.shape[1:]
     # a network that is sure of the segmentation
@@ -138,7 +139,7 @@ def test_foreground_for_training_is_found_where_it_is():
     seg[0, 3, 4, 5] = 3
     (_, _, properties), _ = _run(data, seg=seg)
     for region in [(1, 2, 3), (2, 3), (3,)]:
-        np.testing.assert_array_equal(properties["class_locations"][region], [[0, 5, 4, 3]])
+        np.testing.assert_array_equal(properties["class_locations"][region], [[0, 5, 4, 6]])
 
 
 def test_new_python_process_finds_it_through_nnunet():
