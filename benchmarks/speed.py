@@ -43,23 +43,30 @@ def main() -> None:
         name, mode = arguments.measure
         print(json.dumps(_measure(name, mode, arguments)))
         return
-    rows = [
-        _measure_in_process(name, mode, arguments)
+    target = RESULTS / arguments.device
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    runs = [
+        {"name": name, "mode": mode}
         for name in arguments.networks
         for mode in arguments.modes
         if mode == "eager" or name.startswith("S2CA-Net")
     ]
-    scaling = [
-        _measure_in_process("S2CA-Net", "eager", arguments, patch=(size,) * 3, batch=batch)
-        for size, batch in arguments.scaling
-    ]
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    target = RESULTS / arguments.device
-    report = {"setup": _setup(arguments), "rows": rows, "scaling": scaling}
+    report: Row = {"setup": _setup(arguments), "rows": [], "scaling": []}
+    # whole after every row, since the larger networks take long
+    for size, batch in arguments.scaling:
+        row = _measure_in_process("S2CA-Net", "eager", arguments, patch=(size,) * 3, batch=batch)
+        report["scaling"].append(row)
+        _write(report, target)
+    for run in runs:
+        report["rows"].append(_measure_in_process(arguments=arguments, **run))
+        _write(report, target)
+    print(target.with_suffix(".md").read_text())
+
+
+def _write(report: Row, target: Path) -> None:
     target.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
     target.with_suffix(".md").write_text(_markdown(report))
-    _plot(rows, target.with_suffix(".png"))
-    print(target.with_suffix(".md").read_text())
+    _plot(report["rows"], target.with_suffix(".png"))
 
 
 def _parse_arguments() -> argparse.Namespace:
