@@ -55,6 +55,7 @@ setup(
         "timm>=1.0",
         "numpy>=1.24",
         "nibabel>=5.0",
+        "isal>=1.6",
         "nilearn>=0.10",
         "scikit-learn>=1.3",
         "scipy>=1.15",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +13,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.affines import voxel_sizes
-from nibabel.filebasedimages import ImageFileError
 from nnunetv2_s2ca.dataset_conversion.editions import Edition
 from nnunetv2_s2ca.dataset_conversion.labels import as_labels, labels_present
+from nnunetv2_s2ca.dataset_conversion.nifti import READ_ERRORS, load_nifti, read_voxels
 from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
 from nnunetv2_s2ca.dataset_conversion.source import Case, find_cases
 
@@ -73,8 +72,8 @@ def examine_case(case: Case, *, edition: Edition, voxels: bool) -> CheckedCase:
                 geometry = channel, shape, affine
             _check_same_geometry(geometry, shape, affine)
             if voxels and np.issubdtype(image.get_data_dtype(), np.floating):
-                _check_finite(image)
-        except (ValueError, OSError, EOFError, ImageFileError) as error:
+                _check_finite(path)
+        except READ_ERRORS as error:
             problems.append(f"{path}: {error}")
         if edition.four_dimensional:
             break
@@ -84,23 +83,11 @@ def examine_case(case: Case, *, edition: Edition, voxels: bool) -> CheckedCase:
             image = _open(case.segmentation, dimensions=3)
             if geometry is not None:
                 _check_same_geometry(geometry, image.shape, image.affine)
-            data = as_labels(np.asanyarray(image.dataobj), edition.labels)
+            data = as_labels(read_voxels(case.segmentation), edition.labels)
             labels = tuple(labels_present(data))
-        except (ValueError, OSError, EOFError, ImageFileError) as error:
+        except READ_ERRORS as error:
             problems.append(f"{case.segmentation}: {error}")
     return CheckedCase(replace(case, problems=tuple(problems)), labels)
-
-
-def load_nifti(path: Path) -> nib.Nifti1Image:
-    """Open a NIfTI file; nothing but its header is read.
-
-    Raises:
-        ValueError: if it is another kind of image.
-    """
-    image = nib.load(path)
-    if not isinstance(image, nib.Nifti1Image):
-        raise ValueError("is no NIfTI image")
-    return image
 
 
 def describe(edition: Edition, checked: Sequence[CheckedCase]) -> str:
@@ -155,8 +142,8 @@ def _check_length(path: Path, image: nib.Nifti1Image) -> None:
         return
     try:
         # a gzip file of several parts ends with the last one's length: only reading it tells
-        np.asanyarray(image.dataobj)
-    except (ValueError, OSError, EOFError, zlib.error) as error:
+        read_voxels(path)
+    except READ_ERRORS as error:
         raise ValueError(
             f"is truncated or damaged; its header announces {expected} bytes"
         ) from error
@@ -183,7 +170,7 @@ def _check_same_geometry(
         raise ValueError(f"has another affine than {channel}")
 
 
-def _check_finite(image: nib.Nifti1Image) -> None:
-    count = int((~np.isfinite(np.asanyarray(image.dataobj))).sum())
+def _check_finite(path: Path) -> None:
+    count = int((~np.isfinite(read_voxels(path))).sum())
     if count:
         raise ValueError(f"holds {count} voxels that are NaN or infinite; expected numbers")

@@ -10,16 +10,19 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 from nnunetv2_s2ca.dataset_conversion.check import (
     CheckedCase,
     check_cases,
     describe,
-    load_nifti,
 )
 from nnunetv2_s2ca.dataset_conversion.editions import Edition
 from nnunetv2_s2ca.dataset_conversion.labels import as_labels, relabel
+from nnunetv2_s2ca.dataset_conversion.nifti import (
+    load_nifti,
+    nifti_image,
+    read_voxels,
+    write_nifti,
+)
 from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
 from nnunetv2_s2ca.dataset_conversion.source import Case
 
@@ -262,7 +265,7 @@ def _take_over(source: Path, target: Path, *, link: bool) -> None:
     if link or source.name.lower().endswith(".gz"):
         _write_whole(target, lambda path: shutil.copyfile(source, path))
     else:
-        _write_whole(target, lambda path: nib.save(load_nifti(source), path))
+        _write_whole(target, lambda path: write_nifti(load_nifti(source), path))
 
 
 def _split_channels(case: Case, edition: Edition, images: Path) -> None:
@@ -271,25 +274,17 @@ def _split_channels(case: Case, edition: Edition, images: Path) -> None:
     targets = [images / f"{case.identifier}_{n:04d}.nii.gz" for n in range(len(edition.channels))]
     if all(target.exists() for target in targets):
         return
-    image = load_nifti(path)
-    data = np.asanyarray(image.dataobj)
+    affine, data = load_nifti(path).affine, read_voxels(path)
     for target, channel in zip(targets, edition.channels, strict=True):
-        volume = nib.Nifti1Image(data[..., int(edition.suffixes[channel])], image.affine)
-        volume.header.set_xyzt_units("mm")
-        _write_whole(target, partial(_save, volume))
-
-
-def _save(image: nib.Nifti1Image, path: Path) -> None:
-    nib.save(image, path)
+        volume = nifti_image(data[..., int(edition.suffixes[channel])], affine)
+        _write_whole(target, partial(write_nifti, volume))
 
 
 def _write_labels(case: Case, edition: Edition, path: Path) -> None:
     assert case.segmentation is not None
-    image = load_nifti(case.segmentation)
-    data = as_labels(np.asanyarray(image.dataobj), edition.labels)
-    labels = nib.Nifti1Image(relabel(data, edition.labels), image.affine)
-    labels.header.set_xyzt_units("mm")
-    nib.save(labels, path)
+    data = as_labels(read_voxels(case.segmentation), edition.labels)
+    affine = load_nifti(case.segmentation).affine
+    write_nifti(nifti_image(relabel(data, edition.labels), affine), path)
 
 
 def _write_whole(target: Path, write: Callable[[Path], object]) -> None:

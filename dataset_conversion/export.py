@@ -6,13 +6,18 @@ import json
 from functools import partial
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nnunetv2_s2ca.dataset_conversion.check import AFFINE_TOLERANCE, load_nifti
+from nnunetv2_s2ca.dataset_conversion.check import AFFINE_TOLERANCE
 from nnunetv2_s2ca.dataset_conversion.convert import find_dataset, read_record
 from nnunetv2_s2ca.dataset_conversion.editions import Edition, edition_named
 from nnunetv2_s2ca.dataset_conversion.labels import as_labels, relabel
+from nnunetv2_s2ca.dataset_conversion.nifti import (
+    READ_ERRORS,
+    load_nifti,
+    nifti_image,
+    read_voxels,
+    write_nifti,
+)
 from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
 
 from nnunetv2_s2ca.errors import UserError
@@ -85,16 +90,14 @@ def _read(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read a prediction: labels of the edition, and the affine."""
     try:
-        image = load_nifti(path)
-        data = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, ImageFileError) as error:
+        affine, data = load_nifti(path).affine, read_voxels(path)
+    except READ_ERRORS as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     known = edition.source_labels
     try:
         labels = as_labels(data, known)
     except ValueError as error:
         raise UserError(f"{path} {error}, which are nnU-Net's labels of {edition.name}") from error
-    affine = image.affine
     reference = references.get(_case_of(path))
     if reference is not None:
         original = load_nifti(reference)
@@ -113,12 +116,9 @@ def _export_one(path: Path, *, edition: Edition, references: dict[str, Path], ou
     labels, affine = _read(path, edition=edition, references=references)
     target = output / f"{_case_of(path)}.nii.gz"
     temporary = target.with_name(f".unfinished-{target.name}")
-    image = nib.Nifti1Image(labels, affine)
-    image.header.set_xyzt_units("mm")
-    nib.save(image, temporary)
-    again = load_nifti(temporary)
-    if not np.array_equal(np.asanyarray(again.dataobj), labels) or not np.array_equal(
-        again.affine, nib.Nifti1Image(labels, affine).affine.astype(np.float32)
+    write_nifti(nifti_image(labels, affine), temporary)
+    if not np.array_equal(read_voxels(temporary), labels) or not np.array_equal(
+        load_nifti(temporary).affine, affine.astype(np.float32)
     ):
         raise UserError(f"{temporary} does not read as it was written; check the disk")
     temporary.replace(target)

@@ -74,6 +74,14 @@ def _truncated_segmentation(source):
     return r"_seg\.nii\.gz: .*truncated"
 
 
+def _damaged_segmentation(source):
+    path = _file(source, "seg")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF  # the length at the end stays right
+    path.write_bytes(content)
+    return r"_seg\.nii\.gz: "
+
+
 def _empty_file(source):
     _file(source, "t1ce").write_bytes(b"")
     return r"_t1ce\.nii\.gz: "
@@ -140,6 +148,7 @@ SPOILERS = [
     _text_under_nii,
     _truncated,
     _truncated_segmentation,
+    _damaged_segmentation,
     _empty_file,
     _other_shape,
     _other_affine,

@@ -1,0 +1,90 @@
+"""Voxels of labels and NIfTI files against NumPy's and nibabel's own ways."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from nnunetv2_s2ca.dataset_conversion.labels import as_labels, labels_present, relabel
+from nnunetv2_s2ca.dataset_conversion.nifti import (
+    READ_ERRORS,
+    nifti_image,
+    read_voxels,
+    write_nifti,
+)
+
+from tests.dataset_conversion.made_up import AFFINE
+
+SHAPES = arrays.array_shapes(min_dims=3, max_dims=3, max_side=6)
+BYTES = arrays.arrays(np.uint8, SHAPES)
+DTYPES = [np.uint8, np.int16, np.float32, np.float64]
+
+
+@given(BYTES, st.booleans())
+def test_labels_present_are_the_unique_values(labels, transposed):
+    labels = labels.T if transposed else labels
+    assert labels_present(labels) == np.unique(labels).tolist()
+
+
+@given(BYTES, st.booleans(), st.dictionaries(st.integers(0, 255), st.integers(0, 255)))
+def test_relabel_looks_every_voxel_up(labels, transposed, mapping):
+    labels = labels.T if transposed else labels
+    expected = [mapping.get(int(value), 0) for value in labels.ravel()]
+    np.testing.assert_array_equal(relabel(labels, mapping).ravel(), expected)
+
+
+@given(arrays.arrays(np.float32, SHAPES, elements=st.floats(width=32)))
+def test_values_that_are_no_label_are_refused(data):
+    known = (0, 1, 2, 4)
+    if np.isin(data, known).all():
+        np.testing.assert_array_equal(as_labels(data, known), data)
+    else:
+        with pytest.raises(ValueError, match="holds the label"):
+            as_labels(data, known)
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".NII.GZ"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_files_are_what_nibabel_reads_and_writes(tmp_path, ending, dtype):
+    data = np.random.default_rng(0).integers(0, 5, (7, 6, 5)).astype(dtype)
+    ours, theirs = tmp_path / f"ours{ending}", tmp_path / f"theirs{ending}"
+    write_nifti(nifti_image(data, AFFINE), ours)
+    again = nib.load(ours)
+    np.testing.assert_array_equal(np.asanyarray(again.dataobj), data)
+    np.testing.assert_allclose(again.affine, AFFINE)
+    assert again.get_data_dtype() == dtype
+    assert again.header.get_xyzt_units()[0] == "mm"
+    nib.save(nifti_image(data, AFFINE), theirs)
+    np.testing.assert_array_equal(read_voxels(theirs), data)
+
+
+def test_scaled_voxels_are_read_as_the_header_says(tmp_path):
+    image = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), AFFINE)
+    image.header.set_slope_inter(0.5, 3)
+    path = tmp_path / "scaled.nii.gz"
+    nib.save(image, path)
+    np.testing.assert_allclose(read_voxels(path), np.asanyarray(nib.load(path).dataobj))
+
+
+def test_equal_images_give_equal_files(tmp_path):
+    image = nifti_image(np.ones((7, 6, 5), np.uint8), AFFINE)
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write_nifti(image, tmp_path / name)
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+@given(st.integers(min_value=0), st.integers(1, 255))
+def test_damage_is_noticed_or_does_no_harm(tmp_path_factory, position, change):
+    data = np.random.default_rng(0).integers(0, 5, (7, 6, 5)).astype(np.uint8)
+    content = bytearray(gzip.compress(nifti_image(data, AFFINE).to_bytes(), mtime=0))
+    content[position % len(content)] ^= change
+    path = tmp_path_factory.mktemp("damaged") / "seg.nii.gz"
+    path.write_bytes(content)
+    with contextlib.suppress(READ_ERRORS):
+        np.testing.assert_array_equal(read_voxels(path), data)
