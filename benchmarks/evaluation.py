@@ -38,7 +38,7 @@ SHAPE = (240, 240, 155)
 SCHEME: LabelScheme = scheme_of_regions({"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)})
 SPACING = (1.0, 1.0, 1.0)
 
-# What the rows are compared with: the targets for one case
+# What one case may cost, by which the rows are judged
 SECONDS, GIGABYTES = 3.0, 1.0
 
 

@@ -145,10 +145,10 @@ def _measure(name: str, mode: str, arguments: argparse.Namespace) -> Row:
         with precision:
             network.eval()
             _set_deep_supervision(network, False)
-            row |= _timed(f"{prefix}forward", forward, device, arguments.repeats)
+            row |= timed(f"{prefix}forward", forward, device, arguments.repeats)
             network.train()
             _set_deep_supervision(network, True)
-            row |= _timed(f"{prefix}step", step, device, arguments.repeats)
+            row |= timed(f"{prefix}step", step, device, arguments.repeats)
     if mode == "eager":
         network.eval()
         _set_deep_supervision(network, False)
@@ -163,7 +163,7 @@ def _set_deep_supervision(network: nn.Module, enabled: bool) -> None:
         network.decoder.deep_supervision = enabled
 
 
-def _timed(what: str, run: Callable[[], None], device: torch.device, repeats: int) -> Row:
+def timed(what: str, run: Callable[[], None], device: torch.device, repeats: int) -> Row:
     """Median seconds of `run` after a warm-up, processor seconds, and the peak memory in GB."""
     cuda = device.type == "cuda"
     if cuda:
