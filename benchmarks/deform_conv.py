@@ -106,7 +106,7 @@ def _eight_corners(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     samples = []
     for volume, moves in zip(x, offset.unflatten(1, (3, len(TAPS))), strict=True):
         flat = volume.flatten(1)
-        out: Tensor | float = 0.0
+        out = x.new_zeros(())
         for n, tap in enumerate(TAPS):
             low, share, valid = [], [], []
             for axis, length in enumerate(size):
@@ -120,7 +120,7 @@ def _eight_corners(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
                 low.append([below.long(), below.long() + 1])
                 share.append([1 - high, high])
                 valid.append([(i >= 0) & (i < length) for i in low[-1]])
-            value: Tensor | float = 0.0
+            value = x.new_zeros(())
             for a, b, c in itertools.product((0, 1), repeat=3):
                 inside = valid[0][a] & valid[1][b] & valid[2][c]
                 at = (low[0][a] * size[1] + low[1][b]) * size[2] + low[2][c]

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.affines import voxel_sizes
 from nnunetv2_s2ca.dataset_conversion.editions import Edition
-from nnunetv2_s2ca.dataset_conversion.labels import as_labels, labels_present
+from nnunetv2_s2ca.dataset_conversion.labels import as_labels
 from nnunetv2_s2ca.dataset_conversion.nifti import READ_ERRORS, load_nifti, read_voxels
 from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
 from nnunetv2_s2ca.dataset_conversion.source import Case, find_cases
@@ -83,8 +83,8 @@ def examine_case(case: Case, *, edition: Edition, voxels: bool) -> CheckedCase:
             image = _open(case.segmentation, dimensions=3)
             if geometry is not None:
                 _check_same_geometry(geometry, image.shape, image.affine)
-            data = as_labels(read_voxels(case.segmentation), edition.labels)
-            labels = tuple(labels_present(data))
+            _, present = as_labels(read_voxels(case.segmentation), edition.labels)
+            labels = tuple(present)
         except READ_ERRORS as error:
             problems.append(f"{case.segmentation}: {error}")
     return CheckedCase(replace(case, problems=tuple(problems)), labels)

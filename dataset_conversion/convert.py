@@ -282,7 +282,7 @@ def _split_channels(case: Case, edition: Edition, images: Path) -> None:
 
 def _write_labels(case: Case, edition: Edition, path: Path) -> None:
     assert case.segmentation is not None
-    data = as_labels(read_voxels(case.segmentation), edition.labels)
+    data, _ = as_labels(read_voxels(case.segmentation), edition.labels)
     affine = load_nifti(case.segmentation).affine
     write_nifti(nifti_image(relabel(data, edition.labels), affine), path)
 

@@ -95,7 +95,7 @@ def _read(
         raise UserError(f"{path} cannot be read: {error}") from error
     known = edition.source_labels
     try:
-        labels = as_labels(data, known)
+        labels, _ = as_labels(data, known)
     except ValueError as error:
         raise UserError(f"{path} {error}, which are nnU-Net's labels of {edition.name}") from error
     reference = references.get(_case_of(path))

@@ -7,25 +7,29 @@ from collections.abc import Collection, Mapping
 import numpy as np
 
 
-def as_labels(data: np.ndarray, known: Collection[int]) -> np.ndarray:
+def as_labels(data: np.ndarray, known: Collection[int]) -> tuple[np.ndarray, list[int]]:
     """Voxels as uint8, of whatever type they were stored; some editions use floating point.
+
+    Returns:
+        The voxels, and the labels that occur among them, ascending.
 
     Raises:
         ValueError: if there is a value that is none of the `known` labels; names it.
     """
     with np.errstate(invalid="ignore"):  # NaN becomes some label here, and is found below
         labels = data.astype(np.uint8)
+    present = labels_present(labels)
     strange = labels != data if data.dtype != np.uint8 else None
     if strange is not None and strange.any():
         values = np.unique(data[strange])[:5]
     else:
-        values = np.array([label for label in labels_present(labels) if label not in known])
+        values = np.array([label for label in present if label not in known])
     if values.size:
         raise ValueError(
             f"holds the label {', '.join(f'{value:g}' for value in values)}; expected "
             f"{', '.join(map(str, sorted(known)))}"
         )
-    return labels
+    return labels, present
 
 
 def labels_present(labels: np.ndarray) -> list[int]:

@@ -43,7 +43,9 @@ def test_relabel_looks_every_voxel_up(labels, transposed, mapping):
 def test_values_that_are_no_label_are_refused(data):
     known = (0, 1, 2, 4)
     if np.isin(data, known).all():
-        np.testing.assert_array_equal(as_labels(data, known), data)
+        labels, present = as_labels(data, known)
+        np.testing.assert_array_equal(labels, data)
+        assert present == np.unique(data).tolist()
     else:
         with pytest.raises(ValueError, match="holds the label"):
             as_labels(data, known)

@@ -26,7 +26,7 @@ def iterations_to_learn(make_trainer, seed):
 
     def run(name: str) -> int:
         seed()
-        trainer = make_trainer(TRAINERS[name], prepared=False, shape=PATCH)
+        trainer = make_trainer(TRAINERS[name], shape=PATCH)
         # the schedule in the proportions of a whole run
         trainer.num_epochs, trainer.num_iterations_per_epoch = 1, MOST_ITERATIONS
         trainer.initialize()
