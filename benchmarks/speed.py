@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -200,6 +201,8 @@ def _setup(arguments: argparse.Namespace) -> Row:
     cuda = arguments.device == "cuda"
     options = [] if list(arguments.patch) == [128] * 3 else ["--patch", *map(str, arguments.patch)]
     options += ["--device", arguments.device] if cuda else []
+    if arguments.networks != list(NETWORKS):
+        options += ["--networks", *map(shlex.quote, arguments.networks)]
     return {
         "command": " ".join(["python -m benchmarks.speed", *options]),
         "device": torch.cuda.get_device_name() if cuda else f"{arguments.threads} CPU threads",
