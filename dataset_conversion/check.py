@@ -14,8 +14,14 @@ import nibabel as nib
 import numpy as np
 from nibabel.affines import voxel_sizes
 from nnunetv2_s2ca.dataset_conversion.editions import Edition
-from nnunetv2_s2ca.dataset_conversion.labels import as_labels
-from nnunetv2_s2ca.dataset_conversion.nifti import READ_ERRORS, load_nifti, read_voxels
+from nnunetv2_s2ca.dataset_conversion.labels import as_labels, relabel
+from nnunetv2_s2ca.dataset_conversion.nifti import (
+    READ_ERRORS,
+    compressed_nifti,
+    load_nifti,
+    nifti_image,
+    read_voxels,
+)
 from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
 from nnunetv2_s2ca.dataset_conversion.source import Case, find_cases
 
@@ -30,14 +36,22 @@ class CheckedCase:
     Attributes:
         case: with all problems found.
         labels: labels of the source in the segmentation; None without one.
+        label_file: the segmentation in nnU-Net's labels, as a .nii.gz file holds it, if asked for;
+            some 50 kB, so that the conversion need not read the segmentation again.
     """
 
     case: Case
     labels: tuple[int, ...] | None = None
+    label_file: bytes | None = None
 
 
 def check_cases(
-    edition: Edition, source: Path, *, processes: int | None = None, voxels: bool = True
+    edition: Edition,
+    source: Path,
+    *,
+    processes: int | None = None,
+    voxels: bool = True,
+    label_files: bool = False,
 ) -> list[CheckedCase]:
     """Find the cases of a source and examine their files.
 
@@ -46,17 +60,20 @@ def check_cases(
         source: folder of the download.
         processes: worker processes; all cores if not given.
         voxels: look for NaN in images stored as floating point, which means reading them.
+        label_files: give the segmentations in nnU-Net's labels, too.
 
     Raises:
         UserError: if no case is found; see `find_cases`.
     """
     cases = find_cases(edition, source)
-    examine = partial(examine_case, edition=edition, voxels=voxels)
+    examine = partial(examine_case, edition=edition, voxels=voxels, label_files=label_files)
     return map_cases(examine, cases, processes=processes, title="check")
 
 
-def examine_case(case: Case, *, edition: Edition, voxels: bool) -> CheckedCase:
-    """Read the headers of a case, and its segmentation."""
+def examine_case(
+    case: Case, *, edition: Edition, voxels: bool, label_files: bool = False
+) -> CheckedCase:
+    """Read the headers of a case, and its segmentation; arguments as of `check_cases`."""
     problems = list(case.problems)
     geometry = None
     for channel, path in case.images.items():
@@ -77,17 +94,20 @@ def examine_case(case: Case, *, edition: Edition, voxels: bool) -> CheckedCase:
             problems.append(f"{path}: {error}")
         if edition.four_dimensional:
             break
-    labels = None
+    labels, label_file = None, None
     if case.segmentation is not None:
         try:
             image = _open(case.segmentation, dimensions=3)
             if geometry is not None:
                 _check_same_geometry(geometry, image.shape, image.affine)
-            _, present = as_labels(read_voxels(case.segmentation), edition.labels)
+            data, present = as_labels(read_voxels(case.segmentation), edition.labels)
             labels = tuple(present)
+            if label_files and not problems:
+                renamed = nifti_image(relabel(data, edition.labels), image.affine)
+                label_file = compressed_nifti(renamed)
         except READ_ERRORS as error:
             problems.append(f"{case.segmentation}: {error}")
-    return CheckedCase(replace(case, problems=tuple(problems)), labels)
+    return CheckedCase(replace(case, problems=tuple(problems)), labels, label_file)
 
 
 def describe(edition: Edition, checked: Sequence[CheckedCase]) -> str:

@@ -16,12 +16,12 @@ from nnunetv2_s2ca.dataset_conversion.check import (
     describe,
 )
 from nnunetv2_s2ca.dataset_conversion.editions import Edition
-from nnunetv2_s2ca.dataset_conversion.labels import as_labels, relabel
 from nnunetv2_s2ca.dataset_conversion.nifti import (
+    compressed_nifti,
     load_nifti,
     nifti_image,
     read_voxels,
-    write_nifti,
+    write_compressed,
 )
 from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
 from nnunetv2_s2ca.dataset_conversion.source import Case
@@ -75,7 +75,7 @@ def convert(
             f"{edition.name} cannot be linked, since its files hold all channels in an order of "
             f"their own; use --copy"
         )
-    checked = check_cases(edition, source, processes=processes, voxels=not link)
+    checked = check_cases(edition, source, processes=processes, voxels=not link, label_files=True)
     good, bad = _sort_out(edition, checked, skip_bad=skip_bad, say=say)
     ending = _file_ending(good) if link else ".nii.gz"
     _check_disk(raw, good, link=link, say=say)
@@ -87,7 +87,8 @@ def convert(
         work = partial(
             _write_case, edition=edition, folder=partial_folder, link=link, ending=ending
         )
-        map_cases(work, good, processes=processes, title="convert")
+        # labels are written faster than a worker process starts
+        map_cases(work, good, processes=1 if link else processes, title="convert")
         _write_description(partial_folder, edition, good, link=link, ending=ending)
         _write_record(partial_folder, settings, good)
         if bad:
@@ -247,9 +248,9 @@ def _write_case(
         for number, channel in enumerate(edition.channels):
             target = images / f"{case.identifier}_{number:04d}{ending}"
             _take_over(case.images[channel], target, link=link)
-    if case.segmentation is not None:
+    if item.label_file is not None:
         target = folder / "labelsTr" / f"{case.identifier}{ending}"
-        _write_whole(target, lambda path: _write_labels(case, edition, path))
+        _write_whole(target, partial(write_compressed, item.label_file))
 
 
 def _take_over(source: Path, target: Path, *, link: bool) -> None:
@@ -265,7 +266,9 @@ def _take_over(source: Path, target: Path, *, link: bool) -> None:
     if link or source.name.lower().endswith(".gz"):
         _write_whole(target, lambda path: shutil.copyfile(source, path))
     else:
-        _write_whole(target, lambda path: write_nifti(load_nifti(source), path))
+        _write_whole(
+            target, lambda path: write_compressed(compressed_nifti(load_nifti(source)), path)
+        )
 
 
 def _split_channels(case: Case, edition: Edition, images: Path) -> None:
@@ -277,14 +280,7 @@ def _split_channels(case: Case, edition: Edition, images: Path) -> None:
     affine, data = load_nifti(path).affine, read_voxels(path)
     for target, channel in zip(targets, edition.channels, strict=True):
         volume = nifti_image(data[..., int(edition.suffixes[channel])], affine)
-        _write_whole(target, partial(write_nifti, volume))
-
-
-def _write_labels(case: Case, edition: Edition, path: Path) -> None:
-    assert case.segmentation is not None
-    data, _ = as_labels(read_voxels(case.segmentation), edition.labels)
-    affine = load_nifti(case.segmentation).affine
-    write_nifti(nifti_image(relabel(data, edition.labels), affine), path)
+        _write_whole(target, partial(write_compressed, compressed_nifti(volume)))
 
 
 def _write_whole(target: Path, write: Callable[[Path], object]) -> None:

@@ -13,10 +13,11 @@ from nnunetv2_s2ca.dataset_conversion.editions import Edition, edition_named
 from nnunetv2_s2ca.dataset_conversion.labels import as_labels, relabel
 from nnunetv2_s2ca.dataset_conversion.nifti import (
     READ_ERRORS,
+    compressed_nifti,
     load_nifti,
     nifti_image,
     read_voxels,
-    write_nifti,
+    write_compressed,
 )
 from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
 
@@ -116,7 +117,7 @@ def _export_one(path: Path, *, edition: Edition, references: dict[str, Path], ou
     labels, affine = _read(path, edition=edition, references=references)
     target = output / f"{_case_of(path)}.nii.gz"
     temporary = target.with_name(f".unfinished-{target.name}")
-    write_nifti(nifti_image(labels, affine), temporary)
+    write_compressed(compressed_nifti(nifti_image(labels, affine)), temporary)
     if not np.array_equal(read_voxels(temporary), labels) or not np.array_equal(
         load_nifti(temporary).affine, affine.astype(np.float32)
     ):

@@ -17,7 +17,7 @@ def as_labels(data: np.ndarray, known: Collection[int]) -> tuple[np.ndarray, lis
         ValueError: if there is a value that is none of the `known` labels; names it.
     """
     with np.errstate(invalid="ignore"):  # NaN becomes some label here, and is found below
-        labels = data.astype(np.uint8)
+        labels = data.astype(np.uint8, copy=False)
     present = labels_present(labels)
     strange = labels != data if data.dtype != np.uint8 else None
     if strange is not None and strange.any():

@@ -34,13 +34,15 @@ def read_voxels(path: Path) -> np.ndarray:
     return np.asanyarray(image.dataobj)
 
 
-def write_nifti(image: nib.Nifti1Image, path: Path) -> None:
-    """Write a NIfTI file, compressed if the name ends in .gz; equal images give equal files."""
-    content = image.to_bytes()
-    if path.suffix.lower() == ".gz":
-        # level 3 is many times as slow, and no smaller on labels
-        content = igzip.compress(content, 2, mtime=0)
-    path.write_bytes(content)
+def compressed_nifti(image: nib.Nifti1Image) -> bytes:
+    """What a .nii.gz file of the image holds; equal images give equal bytes."""
+    # level 3 is many times as slow, and no smaller on labels
+    return igzip.compress(image.to_bytes(), 2, mtime=0)
+
+
+def write_compressed(content: bytes, path: Path) -> None:
+    """Write what `compressed_nifti` gives to a .nii.gz file, or to a .nii file."""
+    path.write_bytes(content if path.suffix.lower() == ".gz" else igzip.decompress(content))
 
 
 def nifti_image(voxels: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
