@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,10 +18,9 @@ from nnunetv2_s2ca.dataset_conversion.editions import Edition
 from nnunetv2_s2ca.dataset_conversion.labels import as_labels, relabel
 from nnunetv2_s2ca.dataset_conversion.nifti import (
     READ_ERRORS,
-    compressed_nifti,
+    compressed_label_pieces,
     load_nifti,
-    nifti_image,
-    read_voxels,
+    voxel_pieces,
 )
 from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
 from nnunetv2_s2ca.dataset_conversion.source import Case, find_cases
@@ -100,11 +100,9 @@ def examine_case(
             image = _open(case.segmentation, dimensions=3)
             if geometry is not None:
                 _check_same_geometry(geometry, image.shape, image.affine)
-            data, present = as_labels(read_voxels(case.segmentation), edition.labels)
-            labels = tuple(present)
-            if label_files and not problems:
-                renamed = nifti_image(relabel(data, edition.labels), image.affine)
-                label_file = compressed_nifti(renamed)
+            labels, label_file = _read_labels(
+                case.segmentation, image, edition, keep=label_files and not problems
+            )
         except READ_ERRORS as error:
             problems.append(f"{case.segmentation}: {error}")
     return CheckedCase(replace(case, problems=tuple(problems)), labels, label_file)
@@ -144,14 +142,33 @@ def _open(path: Path, *, dimensions: int) -> nib.Nifti1Image:
     return image
 
 
+def _read_labels(
+    path: Path, image: nib.Nifti1Image, edition: Edition, *, keep: bool
+) -> tuple[tuple[int, ...], bytes | None]:
+    """Labels that occur in a segmentation, and its file in nnU-Net's labels if to be kept."""
+    present: set[int] = set()
+
+    def renamed() -> Iterator[np.ndarray]:
+        for voxels in voxel_pieces(path):
+            labels, found = as_labels(voxels, edition.labels)
+            present.update(found)
+            yield relabel(labels, edition.labels)
+
+    if keep:
+        label_file = compressed_label_pieces(renamed(), image.shape, image.affine)
+        return tuple(sorted(present)), label_file
+    for _ in renamed():
+        pass
+    return tuple(sorted(present)), None
+
+
 def _check_length(path: Path, image: nib.Nifti1Image) -> None:
     """Notice a truncated file without decompressing it.
 
     A gzip file ends with the length of what it holds, modulo 2³² (RFC 1952).
     """
-    expected = int(image.header.get_data_offset()) + int(np.prod(image.shape)) * (
-        image.get_data_dtype().itemsize
-    )
+    offset = image.dataobj.offset  # type: ignore[attr-defined]
+    expected = offset + math.prod(image.shape) * image.get_data_dtype().itemsize
     size = path.stat().st_size
     if path.suffix.lower() == ".gz":
         with path.open("rb") as file:
@@ -162,7 +179,8 @@ def _check_length(path: Path, image: nib.Nifti1Image) -> None:
         return
     try:
         # a gzip file of several parts ends with the last one's length: only reading it tells
-        read_voxels(path)
+        for _ in voxel_pieces(path):
+            pass
     except READ_ERRORS as error:
         raise ValueError(
             f"is truncated or damaged; its header announces {expected} bytes"
@@ -191,6 +209,6 @@ def _check_same_geometry(
 
 
 def _check_finite(path: Path) -> None:
-    count = int((~np.isfinite(read_voxels(path))).sum())
+    count = sum(int((~np.isfinite(piece)).sum()) for piece in voxel_pieces(path))
     if count:
         raise ValueError(f"holds {count} voxels that are NaN or infinite; expected numbers")

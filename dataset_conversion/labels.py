@@ -34,6 +34,8 @@ def as_labels(data: np.ndarray, known: Collection[int]) -> tuple[np.ndarray, lis
 
 def labels_present(labels: np.ndarray) -> list[int]:
     """The labels that occur in a uint8 array, ascending."""
+    if not labels.any():  # the most frequent case by far, and quickly seen
+        return [0] if labels.size else []
     present = []
     rest = labels.tobytes(order="A")
     # taking bytes out is many times as fast as counting or sorting voxels, most of which are zero
@@ -44,8 +46,12 @@ def labels_present(labels: np.ndarray) -> list[int]:
 
 
 def relabel(labels: np.ndarray, mapping: Mapping[int, int]) -> np.ndarray:
-    """Replace each label of a uint8 array by the one that the mapping gives it."""
-    table = bytes(mapping.get(value, 0) for value in range(256))
+    """Replace each label of a uint8 array by the one that the mapping gives it, or by 0."""
+    if not mapping.get(0, 0) and not labels.any():
+        return labels
+    table = bytearray(256)
+    for value, replacement in mapping.items():
+        table[value] = replacement
     # a byte table is some twenty times as fast as indexing; NIfTI's first axis is the fastest
     replaced = labels.tobytes(order="F").translate(table)
     return np.frombuffer(replaced, np.uint8).reshape(labels.shape, order="F")

@@ -13,11 +13,11 @@ import pytest
 SCRIPTS = Path(sys.executable).parent
 TWO_STEPS = "nnUNetTrainerTwoSteps"
 
-_TRAINER = f"""
-from nnunetv2_s2ca.training.trainer import nnUNetTrainerS2CA
+_TRAINER = """
+from nnunetv2_s2ca.training import {base}
 
 
-class {TWO_STEPS}(nnUNetTrainerS2CA):
+class {name}({base}):
     length_in_epochs = 1
 
     def __init__(self, plans, configuration, fold, dataset_json, device):
@@ -26,13 +26,37 @@ class {TWO_STEPS}(nnUNetTrainerS2CA):
 """
 
 
-def provide_short_trainer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+_FINGERPRINT = """
+from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import (
+    DatasetFingerprintExtractor,
+)
+
+if __name__ == "__main__":
+    extractor = DatasetFingerprintExtractor({dataset_id}, num_processes=1)
+    extractor.num_foreground_voxels_for_intensitystats = 10000
+    extractor.run()
+"""
+
+
+def provide_short_trainer(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, *, base: str = "nnUNetTrainerS2CA"
+) -> None:
     """Make `-tr` accept TWO_STEPS, and keep nnU-Net's worker processes few."""
     trainers = folder / "trainers"
     trainers.mkdir()
-    (trainers / "two_steps.py").write_text(_TRAINER)
+    (trainers / "two_steps.py").write_text(_TRAINER.format(base=base, name=TWO_STEPS))
     monkeypatch.setenv("nnUNet_extTrainer", str(trainers))
     monkeypatch.setenv("nnUNet_n_proc_DA", "1")
+
+
+def extract_fingerprint(folder: Path, dataset_id: int) -> None:
+    """Let nnU-Net extract it from fewer than its 100 million voxels, for which it takes a minute.
+
+    `nnUNetv2_plan_and_preprocess` then finds it done.
+    """
+    program = folder / "extract_fingerprint.py"
+    program.write_text(_FINGERPRINT.format(dataset_id=dataset_id))
+    run(sys.executable, program)
 
 
 def run(command: str, *arguments: object) -> None:

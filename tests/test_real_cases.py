@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.commands import TWO_STEPS, provide_short_trainer, run
+from tests.commands import TWO_STEPS, extract_fingerprint, provide_short_trainer, run
 
 REAL_CASES = Path(__file__).parents[2] / "shared/real_cases/MICCAI_BraTS_2019_Data_Training"
 
@@ -20,6 +20,7 @@ def test_five_commands_on_real_patients(nnunet_folders, monkeypatch):
     results = nnunet_folders / "nnUNet_results"
 
     run("s2ca", "convert", "brats2019", REAL_CASES)
+    extract_fingerprint(nnunet_folders, 43)
     # 3 mm in place of 1 mm: patches of some 48 voxels, and all else as in earnest
     run(
         "nnUNetv2_plan_and_preprocess",

@@ -11,12 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from nnunetv2_s2ca.dataset_conversion import nifti
 from nnunetv2_s2ca.dataset_conversion.labels import as_labels, labels_present, relabel
 from nnunetv2_s2ca.dataset_conversion.nifti import (
     READ_ERRORS,
+    compressed_label_pieces,
     compressed_nifti,
     nifti_image,
     read_voxels,
+    voxel_pieces,
     write_compressed,
 )
 
@@ -78,6 +81,44 @@ def test_scaled_voxels_are_read_as_the_header_says(tmp_path):
 def test_equal_images_give_equal_files():
     image = nifti_image(np.ones((7, 6, 5), np.uint8), AFFINE)
     assert compressed_nifti(image) == compressed_nifti(image)
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("dtype", [*DTYPES, ">i2", ">f4"])
+@pytest.mark.parametrize("piece", [1000, 64, 9])
+def test_pieces_make_up_the_volume_in_the_files_order(tmp_path, monkeypatch, ending, dtype, piece):
+    monkeypatch.setattr(nifti, "PIECE_BYTES", piece)
+    data = np.random.default_rng(0).integers(0, 5, (7, 6, 5)).astype(dtype)
+    path = tmp_path / f"image{ending}"
+    nib.save(nib.Nifti1Image(data, AFFINE), path)
+    pieces = list(voxel_pieces(path))
+    assert all(part.nbytes <= piece for part in pieces)
+    np.testing.assert_array_equal(np.concatenate(pieces), data.ravel(order="F"))
+
+
+@given(BYTES, st.integers(1, 20))
+def test_labels_compressed_in_pieces_are_what_nibabel_writes(labels, size):
+    flat = labels.ravel(order="F")
+    pieces = [flat[start : start + size] for start in range(0, flat.size, size)]
+    content = compressed_label_pieces(pieces, labels.shape, AFFINE)
+    assert gzip.decompress(content) == nifti_image(labels, AFFINE).to_bytes()
+    assert content == compressed_label_pieces(pieces, labels.shape, AFFINE)
+
+
+def test_file_that_ends_early_is_refused(tmp_path):
+    image = nib.Nifti1Image(np.zeros((7, 6, 5), np.int16), AFFINE)
+    for ending, compress in ((".nii", bytes), (".nii.gz", gzip.compress)):
+        path = tmp_path / f"short{ending}"
+        path.write_bytes(compress(image.to_bytes()[:-3]))
+        with pytest.raises(EOFError, match="3 bytes are missing"):
+            list(voxel_pieces(path))
+
+
+def test_colours_are_refused(tmp_path):
+    colours = np.zeros((4, 4, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nib.save(nib.Nifti1Image(colours, AFFINE), tmp_path / "colours.nii.gz")
+    with pytest.raises(ValueError, match="colours"):
+        read_voxels(tmp_path / "colours.nii.gz")
 
 
 @given(st.integers(min_value=0), st.integers(1, 255))
