@@ -46,7 +46,7 @@ setup(
     package_data={"nnunetv2_s2ca": [PTH_FILE.name]},
     cmdclass={"build_py": BuildWithPthFile},
     install_requires=[
-        "torch>=2.3",
+        "torch>=2.7",
         "nnunetv2>=2.8",
         "batchgenerators>=0.25.1",
         "dynamic-network-architectures>=0.4.4",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from nnunetv2_s2ca.architecture.compiling import written_out_for_compiler
 from nnunetv2_s2ca.architecture.tiled_block import UnitWeights, residual_block
 
 
@@ -78,8 +79,7 @@ class ResidualBlock(nn.Module):
         return out, stem
 
     def _compute(self, x: Tensor, *, with_stem: bool) -> tuple[Tensor, Tensor | None]:
-        if torch.compiler.is_compiling():
-            # layer by layer: the compiler fuses what is worth it
+        if written_out_for_compiler(x):
             stem = self.unit1(x)
             return self.act(self.unit2(stem) + self.shortcut(x)), stem
         return residual_block(

@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from nnunetv2_s2ca.architecture.attention import SpatialAttention
+from nnunetv2_s2ca.architecture.compiling import written_out_for_compiler
 
 # The 27 taps of the kernel in voxels, H slowest.
 TAPS = tuple(itertools.product((-1.0, 0.0, 1.0), repeat=3))
@@ -42,8 +43,9 @@ def deform_conv3d(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     """
     dtype = torch.promote_types(x.dtype, torch.float32)
     taps_weight = weight.to(dtype).unflatten(1, (-1, len(TAPS)))
-    # the compiler decides itself what to keep for the backward pass
-    convolve = _convolve if torch.compiler.is_compiling() else _DeformConv.apply
+    convolve = _DeformConv.apply
+    if torch.compiler.is_compiling():
+        convolve = _convolve if written_out_for_compiler(x) else _opaque_convolve
     with torch.autocast(x.device.type, enabled=False):
         samples = [
             convolve(volume, moves.unflatten(0, (3, len(TAPS))), taps_weight)
@@ -61,37 +63,96 @@ def _convolve(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     return out.unflatten(0, x.shape[1:])
 
 
+def _forward(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+    """`_convolve` in place."""
+    out = x.new_zeros(x[0].numel(), len(weight))
+    for taps in _tap_blocks():
+        values = _sample(x, offset[:, taps], taps)
+        out.addmm_(values.flatten(2).flatten(0, 1).T, _block_of(weight, taps).T)
+    return out.unflatten(0, x.shape[1:])
+
+
+def _backward(
+    x: Tensor, offset: Tensor, weight: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of `_forward`'s arguments; the taps are sampled again."""
+    grad = grad.flatten(0, 2)
+    grad_x, grad_offset = torch.zeros_like(x), torch.empty_like(offset)
+    grad_weight = torch.empty_like(weight)
+    for taps in _tap_blocks():
+        grid, moving = _grid(offset[:, taps], taps)
+        volumes = x.expand(len(grid), *x.shape)
+        values = F.grid_sample(volumes, grid, align_corners=False)
+        flat = values.flatten(2).flatten(0, 1)
+        grad_weight[..., taps] = (flat @ grad).unflatten(0, values.shape[:2]).permute(2, 1, 0)
+        grad_values = (_block_of(weight, taps).T @ grad.T).view_as(values)
+        # not by autograd, which does not run inside an operation; trilinear, zero outside
+        grad_volumes, grad_grid = torch.ops.aten.grid_sampler_3d_backward(
+            grad_values, volumes, grid, 0, 0, False, (True, True)
+        )
+        grad_x += grad_volumes.sum(0)
+        for axis, length in enumerate(x.shape[1:]):
+            grad_offset[axis, taps] = grad_grid[..., 2 - axis] * moving[axis] * (2 / length)
+    return grad_x, grad_offset, grad_weight
+
+
 class _DeformConv(torch.autograd.Function):
-    """`_convolve`, which keeps its arguments only and samples again in the backward pass."""
+    """`_forward`, which keeps its arguments only, and `_backward`, for eager mode."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, offset, weight)
-        out = x.new_zeros(x[0].numel(), len(weight))
-        for taps in _tap_blocks():
-            values = _sample(x, offset[:, taps], taps)
-            out.addmm_(values.flatten(2).flatten(0, 1).T, _block_of(weight, taps).T)
-        return out.unflatten(0, x.shape[1:])
+        return _forward(x, offset, weight)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, offset, weight = (tensor.detach() for tensor in ctx.saved_tensors)
-        x.requires_grad_()
-        grad = grad.flatten(0, 2)
-        grad_x, grad_offset = torch.zeros_like(x), torch.empty_like(offset)
-        grad_weight = torch.empty_like(weight)
-        for taps in _tap_blocks():
-            moves = offset[:, taps].detach().requires_grad_()
-            with torch.enable_grad():
-                values = _sample(x, moves, taps)
-            flat = values.detach().flatten(2).flatten(0, 1)
-            grad_weight[..., taps] = (flat @ grad).unflatten(0, values.shape[:2]).permute(2, 1, 0)
-            grad_values = (_block_of(weight, taps).T @ grad.T).view_as(values)
-            parts = torch.autograd.grad(values, (x, moves), grad_values)
-            grad_x += parts[0]
-            grad_offset[:, taps] = parts[1]
-        return grad_x, grad_offset, grad_weight
+        x, offset, weight = ctx.saved_tensors
+        return _backward(x, offset, weight, grad)
+
+
+# The same as one operation into which `torch.compile` does not look.
+
+
+@torch.library.custom_op(
+    "s2ca::deform_conv",
+    mutates_args=(),
+    schema="(Tensor x, Tensor offset, Tensor weight) -> Tensor",
+)
+def _opaque_convolve(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+    return _forward(x, offset, weight)
+
+
+@_opaque_convolve.register_fake
+def _(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+    return x.new_empty(*x.shape[1:], len(weight))
+
+
+@torch.library.custom_op(
+    "s2ca::deform_conv_backward",
+    mutates_args=(),
+    schema="(Tensor x, Tensor offset, Tensor weight, Tensor grad) -> (Tensor, Tensor, Tensor)",
+)
+def _opaque_backward(
+    x: Tensor, offset: Tensor, weight: Tensor, grad: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _backward(x, offset, weight, grad)
+
+
+@_opaque_backward.register_fake
+def _(x: Tensor, offset: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(offset), torch.empty_like(weight)
+
+
+def _keep_arguments(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward_of_opaque(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return _opaque_backward(*ctx.saved_tensors, grad)
+
+
+_opaque_convolve.register_autograd(_backward_of_opaque, setup_context=_keep_arguments)
 
 
 def _tap_blocks() -> Iterator[slice]:
@@ -105,9 +166,16 @@ def _block_of(weight: Tensor, taps: slice) -> Tensor:
 
 def _sample(x: Tensor, offset: Tensor, taps: slice) -> Tensor:
     """Sample (C, H, W, D) at offsets (3, n, H, W, D) from n of the taps → (n, C, H, W, D)."""
+    grid, _ = _grid(offset, taps)
+    # one tap a batch entry: grid_sample runs them in parallel, and `expand` copies nothing
+    return F.grid_sample(x.expand(len(grid), *x.shape), grid, align_corners=False)
+
+
+def _grid(offset: Tensor, taps: slice) -> tuple[Tensor, list[Tensor]]:
+    """Positions for `grid_sample`, (n, H, W, D, 3), and by axis where the offset moves them."""
     size = offset.shape[2:]
     centres = torch.tensor(TAPS[taps], dtype=offset.dtype, device=offset.device)
-    axes = []
+    axes, moving = [], []
     for axis, length in enumerate(size):
         index = torch.arange(length, dtype=offset.dtype, device=offset.device)
         index = index.reshape([-1 if other == axis else 1 for other in range(3)])
@@ -116,10 +184,9 @@ def _sample(x: Tensor, offset: Tensor, taps: slice) -> Tensor:
         position = torch.where(inside, position, position.floor())
         # voxel centres in grid_sample's coordinates, which also hold for an axis of one voxel
         axes.append((position * 2 + (1 - length)) / length)
+        moving.append(inside)
     # grid_sample names the last axis first
-    grid = torch.stack(axes[::-1], dim=-1)
-    # one tap a batch entry: grid_sample runs them in parallel, and `expand` copies nothing
-    return F.grid_sample(x.expand(len(grid), *x.shape), grid, align_corners=False)
+    return torch.stack(axes[::-1], dim=-1), moving
 
 
 class DeformConv3d(nn.Module):

@@ -61,9 +61,11 @@ def residual_block(
     Returns:
         The block's output (B, O, H / stride, …), channels-last, and the stem feature or None.
     """
-    arguments = (*unit1, *unit2, shortcut, slope, tuple(stride), with_stem, torch.is_grad_enabled())
     samples = x.permute(0, 2, 3, 4, 1).contiguous()
-    results = [_Block.apply(sample, *arguments) for sample in samples]
+    results = [
+        _block(sample, [*unit1, *unit2], shortcut, slope, tuple(stride), with_stem)
+        for sample in samples
+    ]
     out, stem = zip(*results, strict=True)
     return _join(out), _join(stem) if with_stem else None
 
@@ -74,111 +76,254 @@ def _join(samples: Sequence[Tensor]) -> Tensor:
     return batch.permute(0, 4, 1, 2, 3)
 
 
+def _block(
+    x: Tensor,
+    weights: list[Tensor],
+    shortcut: Tensor | None,
+    slope: Tensor,
+    stride: tuple[int, ...],
+    with_stem: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """The residual block of one sample, (H, W, D, C) → (H / stride, …, O), and its stem feature."""
+    keep = torch.is_grad_enabled()
+    if torch.compiler.is_compiling():
+        out, *rest = _opaque_block(x, weights, shortcut, slope, list(stride), with_stem, keep)
+        return out, rest[0] if with_stem else None
+    return _Block.apply(x, *weights, shortcut, slope, stride, with_stem, keep)
+
+
+def _forward(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    shortcut: Tensor | None,
+    slope: Tensor,
+    stride: Sequence[int],
+    with_stem: bool,
+    keep: bool,
+) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+    """The output, the stem feature if asked for, and what `_backward` needs if it is to be kept."""
+    unit1, unit2 = UnitWeights(*weights[:4]), UnitWeights(*weights[4:])
+    y1, norm1 = _separable_conv(_rows_of(x), x, unit1, stride)
+    stem_rows = _unit_rows(y1, norm1, unit1)
+    y2, norm2 = _separable_conv(stem_rows, y1, unit2, (1, 1, 1))
+    projected_rows = _projected_rows(x, shortcut, stride, y2.dtype)
+    norm3 = None
+    if shortcut is not None:
+        moments = _Moments()
+        for lo, hi in _slabs(y2, x):
+            moments.add(projected_rows(lo, hi))
+        norm3 = moments.norm()
+    residual_rows = _normed_rows(projected_rows, norm3)
+
+    # if nothing is kept for a backward pass, the maps make room for what is computed from them
+    out = torch.empty_like(y2) if keep else y2
+    unit_rows = _unit_rows(y2, norm2, unit2)
+    for lo, hi in _slabs(y2, x):
+        out[lo:hi] = F.prelu(unit_rows(lo, hi) + residual_rows(lo, hi), slope)
+    stem = None
+    if with_stem:
+        stem = torch.empty_like(y1) if keep else y1
+        for lo, hi in _slabs(y1, x):
+            stem[lo:hi] = stem_rows(lo, hi)
+    return out, stem, [y1, y2, *norm1, *norm2, *(norm3 or ())] if keep else []
+
+
+def _backward(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    shortcut: Tensor | None,
+    slope: Tensor,
+    stride: Sequence[int],
+    kept: Sequence[Tensor],
+    grad: Tensor,
+    grad_stem: Tensor | None,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of x, the eight weights, the shortcut and the slope."""
+    unit1, unit2 = UnitWeights(*weights[:4]), UnitWeights(*weights[4:])
+    y1, y2 = kept[:2]
+    norm1, norm2 = _Norm(*kept[2:4]), _Norm(*kept[4:6])
+    norm3 = None if shortcut is None else _Norm(*kept[6:])
+    projected_rows = _projected_rows(x, shortcut, stride, y2.dtype)
+    residual_rows = _normed_rows(projected_rows, norm3)
+    stem_rows = _unit_rows(y1, norm1, unit1)
+
+    # 1. Back to the outputs of the norms that stand before the sum.
+    def before_sum(lo: int, hi: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        normed = norm2(y2[lo:hi])
+        total = F.prelu(normed, unit2.slope) + residual_rows(lo, hi)
+        grad_total, grad_slope = _prelu_backward(grad[lo:hi], total, slope)
+        grad_normed, grad_slope2 = _prelu_backward(grad_total, normed, unit2.slope)
+        return grad_normed, grad_total, grad_slope2, grad_slope
+
+    grad_slope, grad_slope2 = torch.zeros_like(slope), torch.zeros_like(unit2.slope)
+    norm2_backward = _NormBackward(norm2)
+    norm3_backward = None if norm3 is None else _NormBackward(norm3)
+    for lo, hi in _slabs(y2, x):
+        grad_normed, grad_total, slope2_part, slope_part = before_sum(lo, hi)
+        grad_slope2 += slope2_part
+        grad_slope += slope_part
+        norm2_backward.add(grad_normed, y2[lo:hi])
+        if norm3_backward is not None:
+            norm3_backward.add(grad_total, projected_rows(lo, hi))
+
+    # 2. Through the shortcut and the second unit's convolutions.
+    grad_x = torch.zeros_like(x)
+    grad_stem = torch.zeros_like(y1) if grad_stem is None else grad_stem.clone()
+    grad_shortcut = None if shortcut is None else torch.zeros_like(shortcut)
+    conv2 = _SeparableConvBackward(stem_rows, grad_stem, unit2, (1, 1, 1))
+    for lo, hi in _slabs(y2, x):
+        grad_normed, grad_total, _, _ = before_sum(lo, hi)
+        conv2.add(lo, hi, norm2_backward.rows(grad_normed, y2[lo:hi]))
+        if norm3_backward is None:
+            grad_x[lo:hi] += grad_total
+        else:
+            seen = _seen(lo, hi, stride)
+            grad_projected = norm3_backward.rows(grad_total, projected_rows(lo, hi))
+            grad_shortcut += _outer(grad_projected, x[seen].to(y2.dtype)).view_as(shortcut)
+            grad_x[seen] += grad_projected @ shortcut.flatten(1).to(grad_projected.dtype)
+
+    # 3. Through the first unit.
+    grad_slope1 = torch.zeros_like(unit1.slope)
+    norm1_backward = _NormBackward(norm1)
+    for lo, hi in _slabs(y1, x):
+        normed = norm1(y1[lo:hi])
+        grad_normed, part = _prelu_backward(grad_stem[lo:hi], normed, unit1.slope)
+        grad_stem[lo:hi] = grad_normed
+        grad_slope1 += part
+        norm1_backward.add(grad_normed, y1[lo:hi])
+    conv1 = _SeparableConvBackward(_rows_of(x), grad_x, unit1, stride)
+    for lo, hi in _slabs(y1, x):
+        conv1.add(lo, hi, norm1_backward.rows(grad_stem[lo:hi], y1[lo:hi]))
+
+    return (
+        grad_x,
+        *conv1.grads,
+        grad_slope1,
+        *conv2.grads,
+        grad_slope2,
+        grad_shortcut,
+        grad_slope,
+    )
+
+
 class _Block(torch.autograd.Function):
-    """The residual block of one sample, (H, W, D, C) → (H / stride, …, O)."""
+    """`_forward` and `_backward` of one sample, for eager mode."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor | None]:
         *weights, shortcut, slope, stride, with_stem, keep = arguments
-        unit1, unit2 = UnitWeights(*weights[:4]), UnitWeights(*weights[4:])
-        y1, norm1 = _separable_conv(_rows_of(x), x, unit1, stride)
-        stem_rows = _unit_rows(y1, norm1, unit1)
-        y2, norm2 = _separable_conv(stem_rows, y1, unit2, (1, 1, 1))
-        projected_rows = _projected_rows(x, shortcut, stride, y2.dtype)
-        norm3 = None
-        if shortcut is not None:
-            moments = _Moments()
-            for lo, hi in _slabs(y2, x):
-                moments.add(projected_rows(lo, hi))
-            norm3 = moments.norm()
-        residual_rows = _normed_rows(projected_rows, norm3)
-
-        # if nothing is kept for a backward pass, the maps make room for what is computed from them
-        out = torch.empty_like(y2) if keep else y2
-        unit_rows = _unit_rows(y2, norm2, unit2)
-        for lo, hi in _slabs(y2, x):
-            out[lo:hi] = F.prelu(unit_rows(lo, hi) + residual_rows(lo, hi), slope)
-        stem = None
-        if with_stem:
-            stem = torch.empty_like(y1) if keep else y1
-            for lo, hi in _slabs(y1, x):
-                stem[lo:hi] = stem_rows(lo, hi)
+        out, stem, kept = _forward(x, weights, shortcut, slope, stride, with_stem, keep)
         if keep:
-            norms = (*norm1, *norm2, *(norm3 or ()))
-            ctx.save_for_backward(x, *weights, shortcut, slope, y1, y2, *norms)
+            ctx.save_for_backward(x, *weights, shortcut, slope, *kept)
             ctx.stride = stride
         return out, stem
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, grad_stem: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        x, unit1, unit2 = saved[0], UnitWeights(*saved[1:5]), UnitWeights(*saved[5:9])
-        shortcut, slope, y1, y2 = saved[9:13]
-        norm1, norm2 = _Norm(*saved[13:15]), _Norm(*saved[15:17])
-        norm3 = None if shortcut is None else _Norm(*saved[17:])
-        projected_rows = _projected_rows(x, shortcut, ctx.stride, y2.dtype)
-        residual_rows = _normed_rows(projected_rows, norm3)
-        stem_rows = _unit_rows(y1, norm1, unit1)
+        (x, *weights, shortcut, slope), kept = _split(ctx.saved_tensors)
+        grads = _backward(x, weights, shortcut, slope, ctx.stride, kept, grad, grad_stem)
+        return *grads, None, None, None
 
-        # 1. Back to the outputs of the norms that stand before the sum.
-        def before_sum(lo: int, hi: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-            normed = norm2(y2[lo:hi])
-            total = F.prelu(normed, unit2.slope) + residual_rows(lo, hi)
-            grad_total, grad_slope = _prelu_backward(grad[lo:hi], total, slope)
-            grad_normed, grad_slope2 = _prelu_backward(grad_total, normed, unit2.slope)
-            return grad_normed, grad_total, grad_slope2, grad_slope
 
-        grad_slope, grad_slope2 = torch.zeros_like(slope), torch.zeros_like(unit2.slope)
-        norm2_backward = _NormBackward(norm2)
-        norm3_backward = None if norm3 is None else _NormBackward(norm3)
-        for lo, hi in _slabs(y2, x):
-            grad_normed, grad_total, slope2_part, slope_part = before_sum(lo, hi)
-            grad_slope2 += slope2_part
-            grad_slope += slope_part
-            norm2_backward.add(grad_normed, y2[lo:hi])
-            if norm3_backward is not None:
-                norm3_backward.add(grad_total, projected_rows(lo, hi))
+def _split(saved: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+    """The arguments and what `_forward` kept; saved tensors may be read only once."""
+    return saved[:11], saved[11:]
 
-        # 2. Through the shortcut and the second unit's convolutions.
-        grad_x = torch.zeros_like(x)
-        grad_stem = torch.zeros_like(y1) if grad_stem is None else grad_stem.clone()
-        grad_shortcut = None if shortcut is None else torch.zeros_like(shortcut)
-        conv2 = _SeparableConvBackward(stem_rows, grad_stem, unit2, (1, 1, 1))
-        for lo, hi in _slabs(y2, x):
-            grad_normed, grad_total, _, _ = before_sum(lo, hi)
-            conv2.add(lo, hi, norm2_backward.rows(grad_normed, y2[lo:hi]))
-            if norm3_backward is None:
-                grad_x[lo:hi] += grad_total
-            else:
-                seen = _seen(lo, hi, ctx.stride)
-                grad_projected = norm3_backward.rows(grad_total, projected_rows(lo, hi))
-                grad_shortcut += _outer(grad_projected, x[seen].to(y2.dtype)).view_as(shortcut)
-                grad_x[seen] += grad_projected @ shortcut.flatten(1).to(grad_projected.dtype)
 
-        # 3. Through the first unit.
-        grad_slope1 = torch.zeros_like(unit1.slope)
-        norm1_backward = _NormBackward(norm1)
-        for lo, hi in _slabs(y1, x):
-            normed = norm1(y1[lo:hi])
-            grad_normed, part = _prelu_backward(grad_stem[lo:hi], normed, unit1.slope)
-            grad_stem[lo:hi] = grad_normed
-            grad_slope1 += part
-            norm1_backward.add(grad_normed, y1[lo:hi])
-        conv1 = _SeparableConvBackward(_rows_of(x), grad_x, unit1, ctx.stride)
-        for lo, hi in _slabs(y1, x):
-            conv1.add(lo, hi, norm1_backward.rows(grad_stem[lo:hi], y1[lo:hi]))
+# For `torch.compile` the same is one operation into which it does not look: it would unroll the
+# slabs, and what it makes of the layers written out is slower on a processor than the slabs are.
 
-        return (
-            grad_x,
-            *conv1.grads,
-            grad_slope1,
-            *conv2.grads,
-            grad_slope2,
-            grad_shortcut,
-            grad_slope,
-            *(None, None, None),
-        )
+
+@torch.library.custom_op(
+    "s2ca::residual_block",
+    mutates_args=(),
+    schema="(Tensor x, Tensor[] weights, Tensor? shortcut, Tensor slope, int[] stride, "
+    "bool with_stem, bool keep) -> Tensor[]",
+)
+def _opaque_block(
+    x: Tensor,
+    weights: list[Tensor],
+    shortcut: Tensor | None,
+    slope: Tensor,
+    stride: list[int],
+    with_stem: bool,
+    keep: bool,
+) -> list[Tensor]:
+    out, stem, kept = _forward(x, weights, shortcut, slope, stride, with_stem, keep)
+    return [out, *([] if stem is None else [stem]), *kept]
+
+
+@_opaque_block.register_fake
+def _(
+    x: Tensor,
+    weights: list[Tensor],
+    shortcut: Tensor | None,
+    slope: Tensor,
+    stride: list[int],
+    with_stem: bool,
+    keep: bool,
+) -> list[Tensor]:
+    channels = len(weights[1])
+    size = [-(-length // s) for length, s in zip(x.shape, stride, strict=False)]
+    maps = [x.new_empty(*size, channels) for _ in range(1 + with_stem + 2 * keep)]
+    statistics = (4 if shortcut is None else 6) * keep
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return [*maps, *(x.new_empty(channels, dtype=dtype) for _ in range(statistics))]
+
+
+@torch.library.custom_op(
+    "s2ca::residual_block_backward",
+    mutates_args=(),
+    schema="(Tensor x, Tensor[] weights, Tensor? shortcut, Tensor slope, int[] stride, "
+    "Tensor[] kept, Tensor grad, Tensor? grad_stem) -> Tensor[]",
+)
+def _opaque_block_backward(
+    x: Tensor,
+    weights: list[Tensor],
+    shortcut: Tensor | None,
+    slope: Tensor,
+    stride: list[int],
+    kept: list[Tensor],
+    grad: Tensor,
+    grad_stem: Tensor | None,
+) -> list[Tensor]:
+    grads = _backward(x, weights, shortcut, slope, stride, kept, grad, grad_stem)
+    return [grad for grad in grads if grad is not None]
+
+
+@_opaque_block_backward.register_fake
+def _(
+    x: Tensor,
+    weights: list[Tensor],
+    shortcut: Tensor | None,
+    slope: Tensor,
+    stride: list[int],
+    kept: list[Tensor],
+    grad: Tensor,
+    grad_stem: Tensor | None,
+) -> list[Tensor]:
+    tensors = [x, *weights, *([] if shortcut is None else [shortcut]), slope]
+    return [torch.empty_like(tensor) for tensor in tensors]
+
+
+def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    x, weights, shortcut, slope, stride, with_stem, _ = inputs
+    ctx.save_for_backward(x, *weights, shortcut, slope, *output[1 + with_stem :])
+    ctx.stride, ctx.with_stem = stride, with_stem
+
+
+def _opaque_backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+    (x, *weights, shortcut, slope), kept = _split(ctx.saved_tensors)
+    grad_stem = grads[1] if ctx.with_stem else None
+    grad_x, *rest = _opaque_block_backward(
+        x, weights, shortcut, slope, ctx.stride, list(kept), grads[0], grad_stem
+    )
+    grad_shortcut = None if shortcut is None else rest[8]
+    return grad_x, rest[:8], grad_shortcut, rest[-1], None, None, None
+
+
+_opaque_block.register_autograd(_opaque_backward, setup_context=_keep_for_backward)
 
 
 class _Norm(NamedTuple):

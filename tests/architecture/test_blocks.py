@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
 
-from nnunetv2_s2ca.architecture import tiled_block
+from nnunetv2_s2ca.architecture import blocks, tiled_block
 from nnunetv2_s2ca.architecture.blocks import ResidualBlock
 from tests.architecture.tensor_sizes import LargestTensor
 
@@ -37,9 +39,31 @@ def test_values_and_gradients_are_the_layers(case, with_stem):
     torch.manual_seed(0)
     block = ResidualBlock(in_channels, out_channels, stride=stride).double()
     x = (10 + torch.randn(batch, in_channels, *size)).double().requires_grad_()
-    expected = layer_by_layer(block, x)
     got = block.forward_with_stem(x) if with_stem else (block(x),)
-    expected = expected[: len(got)]
+    compare_with_layers(block, x, got)
+
+
+@pytest.mark.parametrize("written_out", [False, True])
+@pytest.mark.parametrize("case", ["identity", "stride 2"])
+def test_compiled_values_and_gradients_are_the_layers(case, written_out, monkeypatch):
+    in_channels, out_channels, stride, size, batch = CASES[case]
+    torch.manual_seed(0)
+    block = ResidualBlock(in_channels, out_channels, stride=stride).double()
+    x = (10 + torch.randn(batch, in_channels, *size)).double().requires_grad_()
+    if written_out:  # as on a GPU
+        monkeypatch.setattr(blocks, "written_out_for_compiler", lambda x: True)
+    torch.compiler.reset()
+    compiled = torch.compile(block.forward_with_stem, fullgraph=True, backend="aot_eager")
+    compare_with_layers(block, x, compiled(x))
+    torch.compiler.reset()
+    with torch.no_grad():
+        out = torch.compile(block, fullgraph=True, backend="aot_eager")(x)
+    torch.testing.assert_close(out, layer_by_layer(block, x)[0].detach())
+
+
+def compare_with_layers(block: ResidualBlock, x: Tensor, got: Sequence[Tensor]) -> None:
+    """Compare values and gradients of `got`, the block's output and perhaps its stem feature."""
+    expected = layer_by_layer(block, x)[: len(got)]
     inputs = [x, *block.parameters()]
     ways = [torch.randn_like(out) for out in expected]
     for ours, theirs in zip(got, expected, strict=True):
@@ -50,6 +74,12 @@ def test_values_and_gradients_are_the_layers(case, with_stem):
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-9)
+
+
+def test_exported_program_needs_no_operation_of_ours():
+    block = ResidualBlock(4, 6, stride=(2, 2, 2)).eval()
+    program = torch.export.export(block, (torch.randn(1, 4, 8, 8, 8),))
+    assert not [node for node in program.graph.nodes if "s2ca" in str(node.target)]
 
 
 def test_without_gradients_the_values_are_the_same():

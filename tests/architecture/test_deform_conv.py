@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nnunetv2_s2ca.architecture import deform_conv
 from nnunetv2_s2ca.architecture.deform_conv import DeformConv3d, deform_conv3d
 from tests.architecture.tensor_sizes import LargestTensor
 
@@ -74,7 +75,18 @@ def run(path, *tensors):
 def test_values_and_gradients_are_the_formulas(backend, expected):
     path = deform_conv3d
     if backend != "eager":
+        torch.compiler.reset()
         path = torch.compile(deform_conv3d, backend=backend, fullgraph=True)
+    out, grads = run(path, *arguments())
+    torch.testing.assert_close(out, expected[0])
+    for got, want in zip(grads, expected[1], strict=True):
+        torch.testing.assert_close(got, want)
+
+
+def test_as_compiled_for_other_devices_it_is_the_formula(expected, monkeypatch):
+    monkeypatch.setattr(deform_conv, "written_out_for_compiler", lambda x: True)
+    torch.compiler.reset()
+    path = torch.compile(deform_conv3d, backend="aot_eager", fullgraph=True)
     out, grads = run(path, *arguments())
     torch.testing.assert_close(out, expected[0])
     for got, want in zip(grads, expected[1], strict=True):

@@ -10,6 +10,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from nnunetv2_s2ca import S2CANet
+from nnunetv2_s2ca.architecture import blocks, deform_conv
 from tests.architecture.tensor_sizes import LargestTensor
 
 SMALL = {
@@ -175,11 +176,24 @@ def test_compiles_as_one_graph_to_the_same_numbers():
     outputs = network(x)
     parameters = list(network.parameters())
     gradients = torch.autograd.grad(loss_of(outputs), parameters)
+    torch.compiler.reset()
     compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
     compiled_outputs = compiled(x)
     compiled_gradients = torch.autograd.grad(loss_of(compiled_outputs), parameters)
     torch.testing.assert_close(compiled_outputs, outputs, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(compiled_gradients, gradients, rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_compiles_as_one_graph_for_other_devices(monkeypatch):
+    """Layer by layer, as a GPU's compiler gets it; the layers' gradients are tested one by one."""
+    for module in (blocks, deform_conv):
+        monkeypatch.setattr(module, "written_out_for_compiler", lambda x: True)
+    network, x = small_network(), small_input()
+    torch.compiler.reset()
+    with torch.no_grad():
+        outputs = torch.compile(network, fullgraph=True, backend="eager")(x)
+        torch.testing.assert_close(outputs, network(x), rtol=1e-3, atol=1e-4)
 
 
 def test_no_tensor_is_larger_than_what_the_widest_stage_needs():
