@@ -170,7 +170,8 @@ def _plans() -> dict[str, Any]:
         "configurations": {"3d_fullres": configuration},
         "experiment_planner_used": "ExperimentPlanner",
         "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {},
+        # z-scoring asks for an entry per channel and reads none of it
+        "foreground_intensity_properties_per_channel": {str(channel): {} for channel in range(4)},
     }
 
 
