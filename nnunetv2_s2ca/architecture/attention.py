@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nnunetv2_s2ca.architecture.blocks import PointwiseConv3d
+
 
 class ChannelAttention(nn.Module):
     """Scale each channel of (B, C, …) by a gate from its global average (squeeze-excitation).
@@ -74,10 +76,10 @@ class CBAM(nn.Module):
 
 
 class AttentionGate(nn.Module):
-    """Weigh a skip connection by what the coarser level finds relevant.
+    """How relevant each place of a skip connection is to the coarser level, a map in (0, 1).
 
-    Oktay et al., *Attention U-Net*, MIDL 2018: a map in (0, 1) is computed at the coarser
-    resolution from both inputs, up-sampled and multiplied with the skip connection.
+    Oktay et al., *Attention U-Net*, MIDL 2018. The map has the coarser resolution; up-sampled, it
+    is multiplied with the skip connection (`merge`).
 
     Args:
         gate_channels: channels of the gating signal, (B, gate_channels, H / stride, …).
@@ -87,20 +89,15 @@ class AttentionGate(nn.Module):
 
     def __init__(self, gate_channels: int, channels: int, *, stride: Sequence[int]):
         super().__init__()
-        stride = tuple(stride)
         self.gate = nn.Sequential(
-            nn.Conv3d(gate_channels, channels, 1, bias=False), nn.BatchNorm3d(channels)
+            PointwiseConv3d(gate_channels, channels, bias=False), nn.BatchNorm3d(channels)
         )
         self.skip = nn.Sequential(
-            nn.Conv3d(channels, channels, 1, stride=stride, bias=False), nn.BatchNorm3d(channels)
+            PointwiseConv3d(channels, channels, stride=stride, bias=False),
+            nn.BatchNorm3d(channels),
         )
-        self.psi = nn.Sequential(nn.Conv3d(channels, 1, 1, bias=False), nn.BatchNorm3d(1))
+        self.psi = nn.Sequential(PointwiseConv3d(channels, 1, bias=False), nn.BatchNorm3d(1))
 
     def forward(self, gate: Tensor, skip: Tensor) -> Tensor:
-        relevance = torch.sigmoid(self.psi(F.relu(self.gate(gate) + self.skip(skip))))
-        return skip * upsample(relevance, skip.shape[2:])
-
-
-def upsample(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Up-sample (B, C, …) trilinearly to a spatial `size`, with align_corners=False."""
-    return F.interpolate(x, size=tuple(size), mode="trilinear", align_corners=False)
+        """(B, 1, H / stride, …)."""
+        return torch.sigmoid(self.psi(F.relu(self.gate(gate) + self.skip(skip))))

@@ -1,4 +1,7 @@
-"""Residual blocks of depthwise separable convolutions, the local branch of every level."""
+"""Residual blocks of depthwise separable convolutions, the local branch of every level.
+
+And what the levels have in common besides: pointwise convolution, up-sampling, concatenation.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nnunetv2_s2ca.architecture.compiling import written_out_for_compiler
 from nnunetv2_s2ca.architecture.tiled_block import UnitWeights, residual_block
@@ -70,20 +74,25 @@ class ResidualBlock(nn.Module):
         self.act = nn.PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._compute(x, with_stem=False)[0]
+        return self._compute([x], with_stem=False)[0]
 
     def forward_with_stem(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the block's output and its stem feature, the output of the first unit."""
-        out, stem = self._compute(x, with_stem=True)
+        out, stem = self._compute([x], with_stem=True)
         assert stem is not None
         return out, stem
 
-    def _compute(self, x: Tensor, *, with_stem: bool) -> tuple[Tensor, Tensor | None]:
-        if written_out_for_compiler(x):
+    def forward_merged(self, skip: Tensor, relevance: Tensor, below: Tensor) -> Tensor:
+        """The block of `merge(skip, relevance, below)`, which is not made as a whole."""
+        return self._compute([skip, relevance, below], with_stem=False)[0]
+
+    def _compute(self, maps: Sequence[Tensor], *, with_stem: bool) -> tuple[Tensor, Tensor | None]:
+        if written_out_for_compiler(maps[0]):
+            x = maps[0] if len(maps) == 1 else merge(*maps)
             stem = self.unit1(x)
             return self.act(self.unit2(stem) + self.shortcut(x)), stem
         return residual_block(
-            x,
+            maps,
             self.unit1.weights(),
             self.unit2.weights(),
             shortcut=self.shortcut[0].weight if isinstance(self.shortcut, nn.Sequential) else None,
@@ -91,6 +100,48 @@ class ResidualBlock(nn.Module):
             stride=self.unit1.depthwise.stride,
             with_stem=with_stem,
         )
+
+
+class PointwiseConv3d(nn.Conv3d):
+    """1×1×1 convolution of (B, in_channels, H, W, D), as the matrix product that it is.
+
+    In channels-last layout that is several times as fast on a processor as the convolution.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        stride: Sequence[int] = (1, 1, 1),
+        bias: bool = True,
+    ):
+        super().__init__(in_channels, out_channels, 1, stride=tuple(stride), bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h, w, d = self.stride
+        seen = x.permute(0, 2, 3, 4, 1)[:, ::h, ::w, ::d]
+        return F.linear(seen, self.weight.flatten(1), self.bias).permute(0, 4, 1, 2, 3)
+
+
+def upsample(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Up-sample (B, C, …) trilinearly to a spatial `size`, with align_corners=False."""
+    return F.interpolate(x, size=tuple(size), mode="trilinear", align_corners=False)
+
+
+def merge(skip: Tensor, relevance: Tensor, below: Tensor) -> Tensor:
+    """Put a gated skip connection and the up-sampled map of the level below side by side.
+
+    Args:
+        skip: (B, C, H, W, D).
+        relevance: (B, 1, H / s, …), the map in (0, 1) by which the skip connection is weighed.
+        below: (B, C', H / s, …).
+
+    Returns:
+        [skip · up(relevance), up(below)], (B, C + C', H, W, D).
+    """
+    size = skip.shape[2:]
+    return concatenate(skip * upsample(relevance, size), upsample(below, size))
 
 
 def concatenate(*maps: Tensor) -> Tensor:

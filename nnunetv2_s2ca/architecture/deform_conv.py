@@ -12,6 +12,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from nnunetv2_s2ca.architecture.attention import SpatialAttention
+from nnunetv2_s2ca.architecture.blocks import PointwiseConv3d
 from nnunetv2_s2ca.architecture.compiling import written_out_for_compiler
 
 # The 27 taps of the kernel in voxels, H slowest.
@@ -200,7 +201,7 @@ class DeformConv3d(nn.Module):
     def __init__(self, channels: int, *, reduced_channels: int):
         super().__init__()
         taps = len(TAPS)
-        self.reduce = nn.Conv3d(channels, reduced_channels, 1, bias=False)
+        self.reduce = PointwiseConv3d(channels, reduced_channels, bias=False)
         self.offset = nn.Conv3d(reduced_channels, 3 * taps, 3, padding=1, bias=False)
         self.spatial_attention = SpatialAttention(3, kernel_size=7)
         self.kernel = nn.Conv3d(reduced_channels * taps, channels, 1, bias=False)

@@ -9,7 +9,9 @@ from timm.layers import LayerScale2d, Mlp
 from torch import Tensor, nn
 
 from nnunetv2_s2ca.architecture.attention import CBAM
+from nnunetv2_s2ca.architecture.blocks import PointwiseConv3d
 from nnunetv2_s2ca.architecture.planes import fold_into_channels, unfold_from_channels
+from nnunetv2_s2ca.architecture.recomputing import recomputed
 
 LAYER_SCALE_INIT = 1e-5
 TRUNCATED_NORMAL_STD = 0.02
@@ -76,10 +78,10 @@ class GlobalBranch(nn.Module):
         self.expand = nn.ModuleDict(
             {str(n): nn.Conv2d(in_channels, in_channels * n, 1) for n in lengths}
         )
-        self.fuse = nn.Conv3d(3 * in_channels, out_channels, 1)
+        self.fuse = PointwiseConv3d(3 * in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fuse(torch.cat([self._plane(x, axis) for axis in range(3)], dim=1))
+        return self.fuse(torch.cat([recomputed(self._plane, x, axis) for axis in range(3)], dim=1))
 
     def _plane(self, x: Tensor, axis: int) -> Tensor:
         length = x.shape[axis + 2]

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunetv2_s2ca.architecture.attention import ChannelAttention, SpatialAttention
-from nnunetv2_s2ca.architecture.blocks import ResidualBlock, concatenate
+from nnunetv2_s2ca.architecture.blocks import PointwiseConv3d, ResidualBlock, concatenate
 from nnunetv2_s2ca.architecture.planes import fold_into_batch, unfold_from_batch
+from nnunetv2_s2ca.architecture.recomputing import recomputed
 
 EMBED_DIM = 128
 DEPTH = 4
@@ -116,11 +117,11 @@ class ShiftedMLP(nn.Module):
         self.norm = nn.GroupNorm(1, embed_dim)
         self.blocks = nn.Sequential(*(AxialShiftBlock(embed_dim, drop_path=rate) for rate in rates))
         self.project = nn.Conv2d(embed_dim, in_channels, 1)
-        self.fuse = nn.Conv3d(3 * in_channels, out_channels, 1)
+        self.fuse = PointwiseConv3d(3 * in_channels, out_channels)
         self.swap_axes = swap_axes
 
     def forward(self, x: Tensor) -> Tensor:
-        volumes = [self._planes(x, axis) for axis in range(3)]
+        volumes = [recomputed(self._planes, x, axis) for axis in range(3)]
         if self.swap_axes:
             volumes[1] = volumes[1].transpose(2, 3)
         return self.fuse(torch.cat(volumes, dim=1))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from nnunetv2_s2ca.architecture.attention import ChannelAttention
-from nnunetv2_s2ca.architecture.blocks import concatenate
+from nnunetv2_s2ca.architecture.blocks import PointwiseConv3d, concatenate
 from nnunetv2_s2ca.architecture.deform_conv import DeformConv3d
 
 # The sampled maps have a twelfth of the gathered channels: 96 → 8 in S2CA-Net.
@@ -34,7 +34,7 @@ class MultiScaleDeformConv(nn.Module):
         self.to_skips = nn.ModuleList(
             [
                 nn.ConvTranspose3d(channels, f0, fine_stride, stride=fine_stride),
-                nn.Conv3d(channels, f1, 1),
+                PointwiseConv3d(channels, f1),
                 nn.Conv3d(channels, f2, coarse_stride, stride=coarse_stride),
             ]
         )

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nnunetv2_s2ca.architecture.attention import AttentionGate, upsample
-from nnunetv2_s2ca.architecture.blocks import ResidualBlock, concatenate
+from nnunetv2_s2ca.architecture.attention import AttentionGate
+from nnunetv2_s2ca.architecture.blocks import PointwiseConv3d, ResidualBlock, merge
 from nnunetv2_s2ca.architecture.lgsm import GlobalBranch
 from nnunetv2_s2ca.architecture.mca import MultiScaleContextAggregation
 from nnunetv2_s2ca.architecture.ms_adc import MultiScaleDeformConv
@@ -217,7 +217,7 @@ class Decoder(nn.Module):
             }
         )
         # named as in nnU-Net's decoders, whose loader of pretrained weights leaves heads out
-        self.seg_layers = nn.ModuleList(nn.Conv3d(channels, num_classes, 1) for channels in f)
+        self.seg_layers = nn.ModuleList(PointwiseConv3d(channels, num_classes) for channels in f)
         self.deep_supervision = deep_supervision
 
     def forward(self, bottom: Tensor, skips: list[Tensor], run: Run) -> Tensor | list[Tensor]:
@@ -225,14 +225,19 @@ class Decoder(nn.Module):
         x = run(self._stage, bottom, NUM_STAGES - 1)
         levels = [x]
         for level in reversed(range(NUM_STAGES - 1)):
-            x = run(self._stage, self._merge(x, skips.pop(), level), level)
+            skip = skips.pop()
+            # outside `run`, for its batch norms
+            relevance = self.gates[level](x, skip)
+            x = run(self._merged_stage, skip, relevance, x, level)
             levels.insert(0, x)
         if not self.deep_supervision:
             return self.seg_layers[0](x)
         return [head(y) for head, y in zip(self.seg_layers, levels, strict=True)]
 
-    def _merge(self, x: Tensor, skip: Tensor, level: int) -> Tensor:
-        return concatenate(self.gates[level](x, skip), upsample(x, skip.shape[2:]))
+    def _merged_stage(self, skip: Tensor, relevance: Tensor, x: Tensor, level: int) -> Tensor:
+        if str(level) in self.branches:
+            return self._stage(merge(skip, relevance, x), level)
+        return self.stages[level].forward_merged(skip, relevance, x)
 
     def _stage(self, x: Tensor, level: int) -> Tensor:
         y = self.stages[level](x)

@@ -11,7 +11,8 @@ Inside this module a map is one sample's with its channels last, (H, W, D, C); r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -20,12 +21,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
+from nnunetv2_s2ca.architecture.block_input import BlockInput, Seen, block_input
+
 # A slab has about this many values, 4 MB in fp32.
 SLAB_VALUES = 2**20
 NORM_EPS = 1e-5
 
-# Gives the rows from one number up to another of a map that need not exist as a whole.
-Rows = Callable[[int, int], Tensor]
+ALL = slice(None)
 
 
 class UnitWeights(NamedTuple):
@@ -38,7 +40,7 @@ class UnitWeights(NamedTuple):
 
 
 def residual_block(
-    x: Tensor,
+    maps: Sequence[Tensor],
     unit1: UnitWeights,
     unit2: UnitWeights,
     *,
@@ -50,7 +52,8 @@ def residual_block(
     """Compute a `ResidualBlock` from its weights.
 
     Args:
-        x: (B, C, H, W, D); channels-last is the fast layout.
+        maps: the input, (B, C, H, W, D), or the three maps that it is merged from, as
+            `block_input` takes them; channels-last is the fast layout.
         unit1: weights of the first unit.
         unit2: weights of the second unit.
         shortcut: weight of the shortcut's convolution; None for the identity.
@@ -61,10 +64,10 @@ def residual_block(
     Returns:
         The block's output (B, O, H / stride, …), channels-last, and the stem feature or None.
     """
-    samples = x.permute(0, 2, 3, 4, 1).contiguous()
+    batches = [x.permute(0, 2, 3, 4, 1).contiguous() for x in maps]
     results = [
-        _block(sample, [*unit1, *unit2], shortcut, slope, tuple(stride), with_stem)
-        for sample in samples
+        _block(list(sample), [*unit1, *unit2], shortcut, slope, tuple(stride), with_stem)
+        for sample in zip(*batches, strict=True)
     ]
     out, stem = zip(*results, strict=True)
     return _join(out), _join(stem) if with_stem else None
@@ -77,7 +80,7 @@ def _join(samples: Sequence[Tensor]) -> Tensor:
 
 
 def _block(
-    x: Tensor,
+    maps: list[Tensor],
     weights: list[Tensor],
     shortcut: Tensor | None,
     slope: Tensor,
@@ -87,13 +90,13 @@ def _block(
     """The residual block of one sample, (H, W, D, C) → (H / stride, …, O), and its stem feature."""
     keep = torch.is_grad_enabled()
     if torch.compiler.is_compiling():
-        out, *rest = _opaque_block(x, weights, shortcut, slope, list(stride), with_stem, keep)
+        out, *rest = _opaque_block(maps, weights, shortcut, slope, list(stride), with_stem, keep)
         return out, rest[0] if with_stem else None
-    return _Block.apply(x, *weights, shortcut, slope, stride, with_stem, keep)
+    return _Block.apply(*maps, *weights, shortcut, slope, stride, with_stem, keep)
 
 
 def _forward(
-    x: Tensor,
+    maps: Sequence[Tensor],
     weights: Sequence[Tensor],
     shortcut: Tensor | None,
     slope: Tensor,
@@ -102,34 +105,36 @@ def _forward(
     keep: bool,
 ) -> tuple[Tensor, Tensor | None, list[Tensor]]:
     """The output, the stem feature if asked for, and what `_backward` needs if it is to be kept."""
+    x = block_input(maps)
     unit1, unit2 = UnitWeights(*weights[:4]), UnitWeights(*weights[4:])
-    y1, norm1 = _separable_conv(_rows_of(x), x, unit1, stride)
-    stem_rows = _unit_rows(y1, norm1, unit1)
-    y2, norm2 = _separable_conv(stem_rows, y1, unit2, (1, 1, 1))
-    projected_rows = _projected_rows(x, shortcut, stride, y2.dtype)
+    y1, norm1 = _separable_conv(x, unit1, stride)
+    stem = _UnitOutput(y1, norm1, unit1)
+    y2, norm2 = _separable_conv(stem, unit2, (1, 1, 1))
     norm3 = None
     if shortcut is not None:
         moments = _Moments()
         for lo, hi in _slabs(y2, x):
-            moments.add(projected_rows(lo, hi))
+            moments.add(_projected(x.seen(_seen(lo, hi, stride)), shortcut, y2.dtype))
         norm3 = moments.norm()
-    residual_rows = _normed_rows(projected_rows, norm3)
 
     # if nothing is kept for a backward pass, the maps make room for what is computed from them
     out = torch.empty_like(y2) if keep else y2
-    unit_rows = _unit_rows(y2, norm2, unit2)
+    unit2_output = _UnitOutput(y2, norm2, unit2)
     for lo, hi in _slabs(y2, x):
-        out[lo:hi] = F.prelu(unit_rows(lo, hi) + residual_rows(lo, hi), slope)
-    stem = None
+        residual = _projected(x.seen(_seen(lo, hi, stride)), shortcut, y2.dtype)
+        if norm3 is not None:
+            residual = norm3(residual)
+        out[lo:hi] = F.prelu(unit2_output.rows(lo, hi) + residual, slope)
+    stem_map = None
     if with_stem:
-        stem = torch.empty_like(y1) if keep else y1
+        stem_map = torch.empty_like(y1) if keep else y1
         for lo, hi in _slabs(y1, x):
-            stem[lo:hi] = stem_rows(lo, hi)
-    return out, stem, [y1, y2, *norm1, *norm2, *(norm3 or ())] if keep else []
+            stem_map[lo:hi] = stem.rows(lo, hi)
+    return out, stem_map, [y1, y2, *norm1, *norm2, *(norm3 or ())] if keep else []
 
 
 def _backward(
-    x: Tensor,
+    maps: Sequence[Tensor],
     weights: Sequence[Tensor],
     shortcut: Tensor | None,
     slope: Tensor,
@@ -138,19 +143,18 @@ def _backward(
     grad: Tensor,
     grad_stem: Tensor | None,
 ) -> tuple[Tensor | None, ...]:
-    """Gradients of x, the eight weights, the shortcut and the slope."""
+    """Gradients of the maps, the eight weights, the shortcut and the slope."""
+    x = block_input(maps)
     unit1, unit2 = UnitWeights(*weights[:4]), UnitWeights(*weights[4:])
     y1, y2 = kept[:2]
     norm1, norm2 = _Norm(*kept[2:4]), _Norm(*kept[4:6])
     norm3 = None if shortcut is None else _Norm(*kept[6:])
-    projected_rows = _projected_rows(x, shortcut, stride, y2.dtype)
-    residual_rows = _normed_rows(projected_rows, norm3)
-    stem_rows = _unit_rows(y1, norm1, unit1)
 
     # 1. Back to the outputs of the norms that stand before the sum.
-    def before_sum(lo: int, hi: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def before_sum(lo: int, hi: int, projected: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        residual = projected if norm3 is None else norm3(projected)
         normed = norm2(y2[lo:hi])
-        total = F.prelu(normed, unit2.slope) + residual_rows(lo, hi)
+        total = F.prelu(normed, unit2.slope) + residual
         grad_total, grad_slope = _prelu_backward(grad[lo:hi], total, slope)
         grad_normed, grad_slope2 = _prelu_backward(grad_total, normed, unit2.slope)
         return grad_normed, grad_total, grad_slope2, grad_slope
@@ -159,44 +163,48 @@ def _backward(
     norm2_backward = _NormBackward(norm2)
     norm3_backward = None if norm3 is None else _NormBackward(norm3)
     for lo, hi in _slabs(y2, x):
-        grad_normed, grad_total, slope2_part, slope_part = before_sum(lo, hi)
+        projected = _projected(x.seen(_seen(lo, hi, stride)), shortcut, y2.dtype)
+        grad_normed, grad_total, slope2_part, slope_part = before_sum(lo, hi, projected)
         grad_slope2 += slope2_part
         grad_slope += slope_part
         norm2_backward.add(grad_normed, y2[lo:hi])
         if norm3_backward is not None:
-            norm3_backward.add(grad_total, projected_rows(lo, hi))
+            norm3_backward.add(grad_total, projected)
 
     # 2. Through the shortcut and the second unit's convolutions.
-    grad_x = torch.zeros_like(x)
-    grad_stem = torch.zeros_like(y1) if grad_stem is None else grad_stem.clone()
+    stem = _UnitOutput(y1, norm1, unit1)
+    if grad_stem is not None:
+        stem.grad += grad_stem
     grad_shortcut = None if shortcut is None else torch.zeros_like(shortcut)
-    conv2 = _SeparableConvBackward(stem_rows, grad_stem, unit2, (1, 1, 1))
+    conv2 = _SeparableConvBackward(stem, unit2, (1, 1, 1))
     for lo, hi in _slabs(y2, x):
-        grad_normed, grad_total, _, _ = before_sum(lo, hi)
+        seen = _seen(lo, hi, stride)
+        x_seen = x.seen(seen)
+        projected = _projected(x_seen, shortcut, y2.dtype)
+        grad_normed, grad_total, _, _ = before_sum(lo, hi, projected)
         conv2.add(lo, hi, norm2_backward.rows(grad_normed, y2[lo:hi]))
         if norm3_backward is None:
-            grad_x[lo:hi] += grad_total
+            x.add_grad(seen, grad_total)
         else:
-            seen = _seen(lo, hi, stride)
-            grad_projected = norm3_backward.rows(grad_total, projected_rows(lo, hi))
-            grad_shortcut += _outer(grad_projected, x[seen].to(y2.dtype)).view_as(shortcut)
-            grad_x[seen] += grad_projected @ shortcut.flatten(1).to(grad_projected.dtype)
+            grad_projected = norm3_backward.rows(grad_total, projected)
+            grad_shortcut += _outer(grad_projected, x_seen.to(y2.dtype)).view_as(shortcut)
+            x.add_grad(seen, grad_projected @ shortcut.flatten(1).to(grad_projected.dtype))
 
     # 3. Through the first unit.
     grad_slope1 = torch.zeros_like(unit1.slope)
     norm1_backward = _NormBackward(norm1)
     for lo, hi in _slabs(y1, x):
         normed = norm1(y1[lo:hi])
-        grad_normed, part = _prelu_backward(grad_stem[lo:hi], normed, unit1.slope)
-        grad_stem[lo:hi] = grad_normed
+        grad_normed, part = _prelu_backward(stem.grad[lo:hi], normed, unit1.slope)
+        stem.grad[lo:hi] = grad_normed
         grad_slope1 += part
         norm1_backward.add(grad_normed, y1[lo:hi])
-    conv1 = _SeparableConvBackward(_rows_of(x), grad_x, unit1, stride)
+    conv1 = _SeparableConvBackward(x, unit1, stride)
     for lo, hi in _slabs(y1, x):
-        conv1.add(lo, hi, norm1_backward.rows(grad_stem[lo:hi], y1[lo:hi]))
+        conv1.add(lo, hi, norm1_backward.rows(stem.grad[lo:hi], y1[lo:hi]))
 
     return (
-        grad_x,
+        *x.grads,
         *conv1.grads,
         grad_slope1,
         *conv2.grads,
@@ -210,25 +218,34 @@ class _Block(torch.autograd.Function):
     """`_forward` and `_backward` of one sample, for eager mode."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *arguments: Any) -> tuple[Tensor, Tensor | None]:
-        *weights, shortcut, slope, stride, with_stem, keep = arguments
-        out, stem, kept = _forward(x, weights, shortcut, slope, stride, with_stem, keep)
+    def forward(ctx: Any, *arguments: Any) -> tuple[Tensor, Tensor | None]:
+        *tensors, stride, with_stem, keep = arguments
+        maps, weights, shortcut, slope, _ = _sort_out(tensors, len(tensors) - LEARNT)
+        out, stem, kept = _forward(maps, weights, shortcut, slope, stride, with_stem, keep)
         if keep:
-            ctx.save_for_backward(x, *weights, shortcut, slope, *kept)
-            ctx.stride = stride
+            ctx.save_for_backward(*tensors, *kept)
+            ctx.stride, ctx.maps = stride, len(maps)
         return out, stem
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, grad_stem: Tensor | None) -> tuple[Tensor | None, ...]:
-        (x, *weights, shortcut, slope), kept = _split(ctx.saved_tensors)
-        grads = _backward(x, weights, shortcut, slope, ctx.stride, kept, grad, grad_stem)
+        maps, weights, shortcut, slope, kept = _sort_out(ctx.saved_tensors, ctx.maps)
+        grads = _backward(maps, weights, shortcut, slope, ctx.stride, kept, grad, grad_stem)
         return *grads, None, None, None
 
 
-def _split(saved: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-    """The arguments and what `_forward` kept; saved tensors may be read only once."""
-    return saved[:11], saved[11:]
+# Eight weights of the two units, the shortcut's and the last slope.
+LEARNT = 10
+
+
+def _sort_out(
+    tensors: Sequence[Any], num_maps: int
+) -> tuple[list[Tensor], list[Tensor], Tensor | None, Tensor, list[Tensor]]:
+    """Maps, weights, shortcut and slope, and what follows them: what `_forward` kept."""
+    maps, learnt = list(tensors[:num_maps]), list(tensors[num_maps : num_maps + LEARNT])
+    *weights, shortcut, slope = learnt
+    return maps, weights, shortcut, slope, list(tensors[num_maps + LEARNT :])
 
 
 # For `torch.compile` the same is one operation into which it does not look: it would unroll the
@@ -238,11 +255,11 @@ def _split(saved: Sequence[Tensor]) -> tuple[Sequence[Tensor], Sequence[Tensor]]
 @torch.library.custom_op(
     "s2ca::residual_block",
     mutates_args=(),
-    schema="(Tensor x, Tensor[] weights, Tensor? shortcut, Tensor slope, int[] stride, "
+    schema="(Tensor[] maps, Tensor[] weights, Tensor? shortcut, Tensor slope, int[] stride, "
     "bool with_stem, bool keep) -> Tensor[]",
 )
 def _opaque_block(
-    x: Tensor,
+    maps: list[Tensor],
     weights: list[Tensor],
     shortcut: Tensor | None,
     slope: Tensor,
@@ -250,13 +267,13 @@ def _opaque_block(
     with_stem: bool,
     keep: bool,
 ) -> list[Tensor]:
-    out, stem, kept = _forward(x, weights, shortcut, slope, stride, with_stem, keep)
+    out, stem, kept = _forward(maps, weights, shortcut, slope, stride, with_stem, keep)
     return [out, *([] if stem is None else [stem]), *kept]
 
 
 @_opaque_block.register_fake
 def _(
-    x: Tensor,
+    maps: list[Tensor],
     weights: list[Tensor],
     shortcut: Tensor | None,
     slope: Tensor,
@@ -264,22 +281,22 @@ def _(
     with_stem: bool,
     keep: bool,
 ) -> list[Tensor]:
-    channels = len(weights[1])
-    size = [-(-length // s) for length, s in zip(x.shape, stride, strict=False)]
-    maps = [x.new_empty(*size, channels) for _ in range(1 + with_stem + 2 * keep)]
+    x, channels = maps[0], len(weights[1])
+    size = _size_after(stride, x.shape)
+    made = [x.new_empty(*size, channels) for _ in range(1 + with_stem + 2 * keep)]
     statistics = (4 if shortcut is None else 6) * keep
     dtype = torch.promote_types(x.dtype, torch.float32)
-    return [*maps, *(x.new_empty(channels, dtype=dtype) for _ in range(statistics))]
+    return [*made, *(x.new_empty(channels, dtype=dtype) for _ in range(statistics))]
 
 
 @torch.library.custom_op(
     "s2ca::residual_block_backward",
     mutates_args=(),
-    schema="(Tensor x, Tensor[] weights, Tensor? shortcut, Tensor slope, int[] stride, "
+    schema="(Tensor[] maps, Tensor[] weights, Tensor? shortcut, Tensor slope, int[] stride, "
     "Tensor[] kept, Tensor grad, Tensor? grad_stem) -> Tensor[]",
 )
 def _opaque_block_backward(
-    x: Tensor,
+    maps: list[Tensor],
     weights: list[Tensor],
     shortcut: Tensor | None,
     slope: Tensor,
@@ -288,13 +305,13 @@ def _opaque_block_backward(
     grad: Tensor,
     grad_stem: Tensor | None,
 ) -> list[Tensor]:
-    grads = _backward(x, weights, shortcut, slope, stride, kept, grad, grad_stem)
+    grads = _backward(maps, weights, shortcut, slope, stride, kept, grad, grad_stem)
     return [grad for grad in grads if grad is not None]
 
 
 @_opaque_block_backward.register_fake
 def _(
-    x: Tensor,
+    maps: list[Tensor],
     weights: list[Tensor],
     shortcut: Tensor | None,
     slope: Tensor,
@@ -303,24 +320,25 @@ def _(
     grad: Tensor,
     grad_stem: Tensor | None,
 ) -> list[Tensor]:
-    tensors = [x, *weights, *([] if shortcut is None else [shortcut]), slope]
+    tensors = [*maps, *weights, *([] if shortcut is None else [shortcut]), slope]
     return [torch.empty_like(tensor) for tensor in tensors]
 
 
 def _keep_for_backward(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
-    x, weights, shortcut, slope, stride, with_stem, _ = inputs
-    ctx.save_for_backward(x, *weights, shortcut, slope, *output[1 + with_stem :])
-    ctx.stride, ctx.with_stem = stride, with_stem
+    maps, weights, shortcut, slope, stride, with_stem, _ = inputs
+    ctx.save_for_backward(*maps, *weights, shortcut, slope, *output[1 + with_stem :])
+    ctx.stride, ctx.with_stem, ctx.maps = stride, with_stem, len(maps)
 
 
 def _opaque_backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    (x, *weights, shortcut, slope), kept = _split(ctx.saved_tensors)
+    maps, weights, shortcut, slope, kept = _sort_out(ctx.saved_tensors, ctx.maps)
     grad_stem = grads[1] if ctx.with_stem else None
-    grad_x, *rest = _opaque_block_backward(
-        x, weights, shortcut, slope, ctx.stride, list(kept), grads[0], grad_stem
+    found = _opaque_block_backward(
+        maps, weights, shortcut, slope, ctx.stride, kept, grads[0], grad_stem
     )
-    grad_shortcut = None if shortcut is None else rest[8]
-    return grad_x, rest[:8], grad_shortcut, rest[-1], None, None, None
+    grad_maps, learnt = found[: ctx.maps], found[ctx.maps :]
+    grad_shortcut = None if shortcut is None else learnt[8]
+    return grad_maps, learnt[:8], grad_shortcut, learnt[-1], None, None, None
 
 
 _opaque_block.register_autograd(_opaque_backward, setup_context=_keep_for_backward)
@@ -382,18 +400,39 @@ class _NormBackward:
         return _affine(centred.add_(grad), rstd, torch.zeros_like(rstd)).to(y.dtype)
 
 
+class _UnitOutput:
+    """What a unit puts out, (H, W, D, C), made by rows from its map before the norm."""
+
+    def __init__(self, y: Tensor, norm: _Norm, unit: UnitWeights):
+        self.y, self.norm, self.unit = y, norm, unit
+        self.shape, self.dtype = y.shape, y.dtype
+
+    def rows(self, lo: int, hi: int) -> Tensor:
+        normed = self.norm(self.y[lo:hi])
+        return F.prelu(normed, self.unit.slope.to(normed.dtype)).to(self.dtype)
+
+    @cached_property
+    def grad(self) -> Tensor:
+        return torch.zeros_like(self.y)
+
+    def add_grad(self, seen: Seen, grad: Tensor) -> None:
+        self.grad[seen] += grad
+
+
+ConvInput = BlockInput | _UnitOutput
+
+
 class _SeparableConvBackward:
     """Gradients of a unit's convolutions, added up from slabs of the gradient of their output.
 
     Args:
-        rows: the convolutions' input.
-        grad_input: where the gradient of the input is added, (H, W, D, C).
+        x: the convolutions' input, which gets its gradient added.
         unit: the weights.
         stride: stride of the depthwise convolution.
     """
 
-    def __init__(self, rows: Rows, grad_input: Tensor, unit: UnitWeights, stride: Sequence[int]):
-        self.input_rows, self.grad_input, self.unit, self.stride = rows, grad_input, unit, stride
+    def __init__(self, x: ConvInput, unit: UnitWeights, stride: Sequence[int]):
+        self.x, self.unit, self.stride = x, unit, stride
         # the instance norm that follows cancels the bias, whose gradient therefore is zero
         self.grads = tuple(torch.zeros_like(weight) for weight in unit[:3])
 
@@ -403,8 +442,7 @@ class _SeparableConvBackward:
             self.unit.depthwise.to(grad.dtype),
             self.unit.pointwise.to(grad.dtype),
         )
-        length = len(self.grad_input)
-        window = _window(self.input_rows, length, lo, hi, self.stride[0]).to(grad.dtype)
+        window = _window(self.x, lo, hi, self.stride[0]).to(grad.dtype)
         grad_pointwise += _outer(grad, _depthwise_conv(window, depthwise, self.stride)).view_as(
             pointwise
         )
@@ -412,55 +450,33 @@ class _SeparableConvBackward:
         grad_depthwise += _depthwise_weight_grad(window, grad, depthwise, self.stride)
         first = lo * self.stride[0] - 1
         rows = _depthwise_input_grad(grad, depthwise, self.stride, window.shape)
-        inside = slice(max(first, 0), min(first + len(rows), length))
-        self.grad_input[inside] += rows[inside.start - first : inside.stop - first]
+        inside = slice(max(first, 0), min(first + len(rows), self.x.shape[0]))
+        self.x.add_grad((inside, ALL, ALL), rows[inside.start - first : inside.stop - first])
 
 
-def _slabs(*maps: Tensor) -> Iterator[tuple[int, int]]:
-    """Ranges of rows of the first map, so that a slab of the largest one fits into a cache."""
-    length = len(maps[0])
-    step = max(2, SLAB_VALUES * length // max(y.numel() for y in maps))
-    return ((lo, min(lo + step, length)) for lo in range(0, length, step))
+def _slabs(y: Tensor, x: BlockInput) -> Iterator[tuple[int, int]]:
+    """Ranges of rows of y, so that a slab of the larger of the two fits into a cache."""
+    step = max(2, SLAB_VALUES * len(y) // max(y.numel(), x.shape.numel()))
+    return ((lo, min(lo + step, len(y))) for lo in range(0, len(y), step))
 
 
-def _rows_of(x: Tensor) -> Rows:
-    return lambda lo, hi: x[lo:hi]
-
-
-def _unit_rows(y: Tensor, norm: _Norm, unit: UnitWeights) -> Rows:
-    """What a unit puts out, from its map before the norm."""
-    return lambda lo, hi: F.prelu(norm(y[lo:hi]), unit.slope.to(norm.mean.dtype)).to(y.dtype)
-
-
-def _projected_rows(
-    x: Tensor, shortcut: Tensor | None, stride: Sequence[int], dtype: torch.dtype
-) -> Rows:
+def _projected(x_seen: Tensor, shortcut: Tensor | None, dtype: torch.dtype) -> Tensor:
     """The shortcut before its norm: a strided pointwise convolution, or the input itself."""
-    if shortcut is None:
-        return _rows_of(x)
-    weight = shortcut.flatten(1).to(dtype)
-    return lambda lo, hi: F.linear(x[_seen(lo, hi, stride)].to(dtype), weight)
+    return x_seen if shortcut is None else F.linear(x_seen.to(dtype), shortcut.flatten(1).to(dtype))
 
 
-def _normed_rows(rows: Rows, norm: _Norm | None) -> Rows:
-    return rows if norm is None else lambda lo, hi: norm(rows(lo, hi))
-
-
-def _seen(lo: int, hi: int, stride: Sequence[int]) -> tuple[slice, slice, slice]:
+def _seen(lo: int, hi: int, stride: Sequence[int]) -> Seen:
     """The voxels from which a strided pointwise convolution makes its rows lo to hi."""
     rows = slice(lo * stride[0], (hi - 1) * stride[0] + 1, stride[0])
     return rows, slice(None, None, stride[1]), slice(None, None, stride[2])
 
 
-def _separable_conv(
-    rows: Rows, like: Tensor, unit: UnitWeights, stride: Sequence[int]
-) -> tuple[Tensor, _Norm]:
-    """Both convolutions of a unit on the rows of a map `like`; their output and its norm."""
-    size = [-(-length // s) for length, s in zip(like.shape, stride, strict=False)]
-    y = like.new_empty(*size, len(unit.pointwise))
+def _separable_conv(x: ConvInput, unit: UnitWeights, stride: Sequence[int]) -> tuple[Tensor, _Norm]:
+    """Both convolutions of a unit; their output and its norm."""
+    y = unit.pointwise.new_empty(*_size_after(stride, x.shape), len(unit.pointwise), dtype=x.dtype)
     moments = _Moments()
-    for lo, hi in _slabs(y, like):
-        window = _window(rows, len(like), lo, hi, stride[0])
+    for lo, hi in _slabs(y, x):
+        window = _window(x, lo, hi, stride[0])
         slab = F.linear(_depthwise_conv(window, unit.depthwise, stride), unit.pointwise.flatten(1))
         y = y.to(slab.dtype)  # under autocast
         y[lo:hi] = slab
@@ -468,10 +484,15 @@ def _separable_conv(
     return y, moments.norm()
 
 
-def _window(rows: Rows, length: int, lo: int, hi: int, stride: int) -> Tensor:
-    """The rows, of `length`, that a 3×3×3 kernel sees for its output's rows lo to hi."""
+def _size_after(stride: Sequence[int], size: Sequence[int]) -> list[int]:
+    return [-(-length // s) for length, s in zip(size, stride, strict=False)]
+
+
+def _window(x: ConvInput, lo: int, hi: int, stride: int) -> Tensor:
+    """The rows of x that a 3×3×3 kernel sees for its output's rows lo to hi."""
     first, last = lo * stride - 1, (hi - 1) * stride + 2
-    window = rows(max(first, 0), min(last, length))
+    length = x.shape[0]
+    window = x.rows(max(first, 0), min(last, length))
     if first >= 0 and last <= length:
         return window
     return F.pad(window, (0, 0, 0, 0, 0, 0, max(-first, 0), max(last - length, 0)))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from nnunetv2_s2ca.architecture import blocks, tiled_block
-from nnunetv2_s2ca.architecture.blocks import ResidualBlock
+from nnunetv2_s2ca.architecture.blocks import ResidualBlock, merge
 from tests.architecture.tensor_sizes import LargestTensor
 
 
@@ -61,10 +61,32 @@ def test_compiled_values_and_gradients_are_the_layers(case, written_out, monkeyp
     torch.testing.assert_close(out, layer_by_layer(block, x)[0].detach())
 
 
-def compare_with_layers(block: ResidualBlock, x: Tensor, got: Sequence[Tensor]) -> None:
-    """Compare values and gradients of `got`, the block's output and perhaps its stem feature."""
+@pytest.mark.parametrize("mode", ["eager", "compiled", "written out"])
+@pytest.mark.parametrize("stride", [(2, 2, 2), (1, 2, 2)])
+def test_merged_maps_give_what_their_merger_gives(mode, stride, monkeypatch):
+    torch.manual_seed(0)
+    block = ResidualBlock(6, 4).double()
+    fine, coarse = (6, 8, 4), tuple(n // s for n, s in zip((6, 8, 4), stride, strict=True))
+    shapes = [(2, 4, *fine), (2, 1, *coarse), (2, 2, *coarse)]
+    maps = [torch.randn(shape, dtype=torch.float64).requires_grad_() for shape in shapes]
+    run = block.forward_merged
+    if mode != "eager":
+        torch.compiler.reset()
+        run = torch.compile(run, fullgraph=True, backend="aot_eager")
+    if mode == "written out":
+        monkeypatch.setattr(blocks, "written_out_for_compiler", lambda x: True)
+    compare_with_layers(block, merge(*maps), (run(*maps),), maps)
+
+
+def compare_with_layers(
+    block: ResidualBlock, x: Tensor, got: Sequence[Tensor], maps: Sequence[Tensor] = ()
+) -> None:
+    """Compare values and gradients of `got`, the block's output and perhaps its stem feature.
+
+    Gradients of `maps`, from which x was made, or of x itself, and of the weights.
+    """
     expected = layer_by_layer(block, x)[: len(got)]
-    inputs = [x, *block.parameters()]
+    inputs = [*(maps or [x]), *block.parameters()]
     ways = [torch.randn_like(out) for out in expected]
     for ours, theirs in zip(got, expected, strict=True):
         torch.testing.assert_close(ours, theirs)
@@ -125,6 +147,18 @@ def test_autocast_trains_in_half_precision(dtype):
     assert (out.float() - expected).abs().max() < 0.2
     assert all(p.grad.isfinite().all() for p in block.parameters())
     assert x.grad.dtype == torch.float32
+
+
+def test_merged_maps_train_in_half_precision():
+    torch.manual_seed(0)
+    block = ResidualBlock(6, 4)
+    maps = [torch.randn(1, c, n, n, n).requires_grad_() for c, n in ((4, 8), (1, 4), (2, 4))]
+    expected = block.forward_merged(*maps)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = block.forward_merged(*(y.bfloat16() for y in maps))
+    out.float().square().mean().backward()
+    assert (out.float() - expected).abs().max() < 0.2
+    assert all(p.grad.isfinite().all() for p in (*block.parameters(), *maps))
 
 
 def test_no_tensor_is_larger_than_input_or_output():

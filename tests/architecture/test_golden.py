@@ -5,17 +5,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunetv2_s2ca import S2CANet
 from nnunetv2_s2ca.architecture.attention import AttentionGate, ChannelAttention, SpatialAttention
-from nnunetv2_s2ca.architecture.blocks import ResidualBlock
+from nnunetv2_s2ca.architecture.blocks import ResidualBlock, upsample
 from nnunetv2_s2ca.architecture.deform_conv import DeformConv3d
 from nnunetv2_s2ca.architecture.lgsm import GlobalBranch
 from nnunetv2_s2ca.architecture.mca import ShiftedMLP
 from nnunetv2_s2ca.checkpoints.names import translate_state_dict
 from tests import golden
+
+
+class GatedSkip(AttentionGate):
+    """The authors' gate, which hands out the skip connection that it has weighed."""
+
+    def forward(self, gate: Tensor, skip: Tensor) -> Tensor:
+        return skip * upsample(super().forward(gate, skip), skip.shape[2:])
+
 
 MODULES = {
     "attentive_deform_conv": (
@@ -35,7 +43,7 @@ MODULES = {
         lambda: (golden.golden_input((2, 6, 8, 10, 12)),),
     ),
     "attention_gate": (
-        lambda: AttentionGate(16, 8, stride=(2, 2, 2)),
+        lambda: GatedSkip(16, 8, stride=(2, 2, 2)),
         lambda: (
             golden.golden_input((2, 16, 4, 5, 6)),
             golden.golden_input((2, 8, 8, 10, 12), offset=1),

@@ -10,7 +10,7 @@ import torch.multiprocessing as mp
 from torch import nn
 
 from nnunetv2_s2ca import S2CANet
-from nnunetv2_s2ca.architecture import blocks, deform_conv
+from nnunetv2_s2ca.architecture import blocks, deform_conv, tiled_block
 from tests.architecture.tensor_sizes import LargestTensor
 
 SMALL = {
@@ -133,13 +133,39 @@ def test_memory_format_of_the_input_changes_nothing():
 
 
 def test_a_training_step_changes_every_parameter():
-    network = small_network().train()
+    # a ReLU with several hidden units; a single one may be dead
+    network = small_network(features_per_stage=(8, 16, 16, 16)).train()
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, weight_decay=1e-3)
     loss_of(network(small_input(batch=2))).backward()
     optimizer.step()
     unchanged = [n for n, p in network.named_parameters() if torch.equal(p, before[n])]
     assert unchanged == []
+    # instance norm cancels the bias before it, which weight decay alone moves
+    without_gradient = [n for n, p in network.named_parameters() if not p.grad.any()]
+    assert [n for n in without_gradient if not n.endswith("pointwise.bias")] == []
+
+
+def test_global_branches_keep_nothing_for_the_backward_pass():
+    network, x = small_network(), small_input()
+    deeper = {"encoder_branches": ((32, 5), (32, 5)), "decoder_branches": ((32, 5), (32, 5))}
+    assert bytes_kept(small_network(**deeper), x) == bytes_kept(network, x)
+
+
+def bytes_kept(network: S2CANet, x: torch.Tensor) -> int:
+    """Memory that a forward pass keeps for the backward pass, besides weights and input."""
+    known = {y.untyped_storage().data_ptr() for y in (x, *network.parameters())}
+    kept: dict[int, int] = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(x)
+    return sum(kept.values())
 
 
 def test_checkpointing_changes_no_gradient():
@@ -196,14 +222,22 @@ def test_compiles_as_one_graph_for_other_devices(monkeypatch):
         torch.testing.assert_close(outputs, network(x), rtol=1e-3, atol=1e-4)
 
 
-def test_no_tensor_is_larger_than_what_the_widest_stage_needs():
-    """Relative to the input's 4 channels, as nnU-Net gives it: 48 channels enter the last block."""
+def test_no_tensor_is_larger_than_a_map_of_the_finest_level(monkeypatch):
+    """Four times the input of 4 channels: the 48 channels of the last block never exist at once."""
+    monkeypatch.setattr(tiled_block, "SLAB_VALUES", 2**14)  # as small beside this patch as usual
     network = S2CANet(4, 3, patch_size=(32, 32, 32), encoder_branches=(), decoder_branches=())
     x = torch.randn(1, 4, 32, 32, 32)
     with LargestTensor() as largest:
         loss_of(network(x)).backward()
-    # a slab of that map brings two neighbouring rows along
-    assert largest.numel <= 48 / 4 * x.numel() * 34 / 32, largest.operation
+    assert largest.numel <= 4 * x.numel(), largest.operation
+
+
+def test_a_training_step_keeps_little():
+    """Some sixty times the input, at any size."""
+    for size in (32, 64):
+        network = S2CANet(4, 3, patch_size=(size,) * 3)
+        x = torch.randn(1, 4, size, size, size)
+        assert bytes_kept(network, x) < 65 * x.nbytes
 
 
 @pytest.mark.slow
