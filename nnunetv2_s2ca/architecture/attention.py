@@ -22,10 +22,18 @@ class ChannelAttention(nn.Module):
         channels: C.
         reduction: the hidden layer has C // reduction units.
         max_pool: use the global maximum, too.
+
+    Raises:
+        ValueError: if fewer channels than `reduction` leave no hidden unit.
     """
 
     def __init__(self, channels: int, *, reduction: int = 16, max_pool: bool = False):
         super().__init__()
+        if channels < reduction:
+            raise ValueError(
+                f"{channels} channels are too few for channel attention, which reduces them by "
+                f"{reduction}; use wider stages or branches"
+            )
         self.reduce = nn.Linear(channels, channels // reduction, bias=False)
         self.expand = nn.Linear(channels // reduction, channels, bias=False)
         self.max_pool = max_pool

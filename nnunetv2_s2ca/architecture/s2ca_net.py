@@ -7,6 +7,7 @@ the authors' released program decides.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -72,6 +73,16 @@ class S2CANet(nn.Module):
     ):
         super().__init__()
         _check_sizes(patch_size, strides, features_per_stage)
+        if min(input_channels, num_classes) < 1:
+            raise ValueError(
+                f"S2CA-Net needs an input channel and a class at least; got {input_channels} and "
+                f"{num_classes}"
+            )
+        if max(len(encoder_branches), len(decoder_branches)) > NUM_STAGES:
+            raise ValueError(
+                f"a level has one global branch at most; got {len(encoder_branches)} in the "
+                f"encoder and {len(decoder_branches)} in the decoder for {NUM_STAGES} levels"
+            )
         if swap_axes and patch_size[0] != patch_size[1]:
             raise ValueError(
                 f"swap_axes exchanges the first two axes, which must then have one length; "
@@ -112,8 +123,10 @@ class S2CANet(nn.Module):
         Under deep supervision a list of logits from fine to coarse, one a level.
 
         Raises:
-            ValueError: if the input's size is not the patch size.
+            ValueError: if the input has not five axes or its size is not the patch size.
         """
+        if x.ndim != 5:
+            raise ValueError(f"S2CA-Net takes (B, C, H, W, D); the input is {tuple(x.shape)}")
         if tuple(x.shape[2:]) != self.patch_size:
             raise ValueError(
                 f"the input's size is {tuple(x.shape[2:])}, but this S2CA-Net was built for "
@@ -258,6 +271,11 @@ def _check_sizes(
         )
     if any(len(stride) != 3 for stride in strides) or any(s != 1 for s in strides[0]):
         raise ValueError(f"strides need 3 axes each, the first all ones; got {strides}")
+    if min(*patch_size, *itertools.chain(*strides), *features_per_stage) < 1:
+        raise ValueError(
+            f"sizes are 1 at least; got patch_size {tuple(patch_size)}, strides {strides}, "
+            f"features_per_stage {tuple(features_per_stage)}"
+        )
     total = [math.prod(axis) for axis in zip(*strides, strict=True)]
     if any(size % stride for size, stride in zip(patch_size, total, strict=True)):
         raise ValueError(

@@ -124,7 +124,7 @@ def _forward(
         residual = _projected(x.seen(_seen(lo, hi, stride)), shortcut, y2.dtype)
         if norm3 is not None:
             residual = norm3(residual)
-        out[lo:hi] = F.prelu(unit2_output.rows(lo, hi) + residual, slope)
+        out[lo:hi] = _prelu(unit2_output.rows(lo, hi) + residual, slope)
     stem_map = None
     if with_stem:
         stem_map = torch.empty_like(y1) if keep else y1
@@ -154,7 +154,7 @@ def _backward(
     def before_sum(lo: int, hi: int, projected: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         residual = projected if norm3 is None else norm3(projected)
         normed = norm2(y2[lo:hi])
-        total = F.prelu(normed, unit2.slope) + residual
+        total = _prelu(normed, unit2.slope) + residual
         grad_total, grad_slope = _prelu_backward(grad[lo:hi], total, slope)
         grad_normed, grad_slope2 = _prelu_backward(grad_total, normed, unit2.slope)
         return grad_normed, grad_total, grad_slope2, grad_slope
@@ -409,7 +409,7 @@ class _UnitOutput:
 
     def rows(self, lo: int, hi: int) -> Tensor:
         normed = self.norm(self.y[lo:hi])
-        return F.prelu(normed, self.unit.slope.to(normed.dtype)).to(self.dtype)
+        return _prelu(normed, self.unit.slope).to(self.dtype)
 
     @cached_property
     def grad(self) -> Tensor:
@@ -547,6 +547,10 @@ def _depthwise_weight_grad(
         for h in range(3)
     ]
     return torch.stack(parts, dim=2)
+
+
+def _prelu(x: Tensor, slope: Tensor) -> Tensor:
+    return F.prelu(x, slope.to(x.dtype))
 
 
 def _prelu_backward(grad: Tensor, x: Tensor, slope: Tensor) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,8 @@ SMALL = {
 
 def small_network(patch_size=(16, 16, 16), **arguments) -> S2CANet:
     torch.manual_seed(0)
-    network = S2CANet(2, 3, patch_size=patch_size, **{**SMALL, **arguments})
+    arguments = {"num_classes": 3, **SMALL, **arguments}
+    network = S2CANet(2, patch_size=patch_size, **arguments)
     for module in network.modules():
         if hasattr(module, "gamma"):  # else the ConvFormers hardly count
             nn.init.constant_(module.gamma, 0.5)
@@ -90,6 +91,17 @@ def test_anisotropic_plans_train(patch_size, strides):
 def test_input_of_another_size_names_both():
     with pytest.raises(ValueError, match=r"\(16, 16, 8\).*\(16, 16, 16\)"):
         small_network()(small_input((16, 16, 8)))
+    with pytest.raises(ValueError, match=r"takes \(B, C, H, W, D\)"):
+        small_network()(small_input()[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_weights_predict(dtype):
+    network, x = small_network(), small_input()
+    with torch.inference_mode():
+        expected = network(x)[0]
+        got = network.to(dtype)(x.to(dtype))[0].float()
+    assert (got - expected).std() < 0.1 * expected.std()
 
 
 @pytest.mark.parametrize(
@@ -102,11 +114,17 @@ def test_input_of_another_size_names_both():
         ({"strides": ((2, 2, 2),) * 4}, "first all ones"),
         ({"features_per_stage": (8, 16, 32)}, "4 levels"),
         ({"patch_size": (16, 24, 16), "swap_axes": True}, "swap_axes"),
+        ({"patch_size": (0, 16, 16)}, "1 at least"),
+        ({"strides": ((1, 1, 1), (2, 0, 2), (2, 2, 2), (2, 2, 2))}, "1 at least"),
+        ({"features_per_stage": (8, 4, 16, 16)}, "12 channels are too few"),
+        ({"encoder_branches": ((8, 1),)}, "8 channels are too few"),
+        ({"decoder_branches": ((32, 1),) * 5}, "one global branch"),
+        ({"num_classes": 0}, "a class at least"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        S2CANet(2, 3, **{"patch_size": (16, 16, 16), **SMALL, **arguments})
+        small_network(**{"patch_size": (16, 16, 16), **arguments})
 
 
 def test_a_sample_gets_the_same_alone_and_in_a_batch():
@@ -203,7 +221,7 @@ def test_compiles_as_one_graph_to_the_same_numbers():
     parameters = list(network.parameters())
     gradients = torch.autograd.grad(loss_of(outputs), parameters)
     torch.compiler.reset()
-    compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(network, fullgraph=True)
     compiled_outputs = compiled(x)
     compiled_gradients = torch.autograd.grad(loss_of(compiled_outputs), parameters)
     torch.testing.assert_close(compiled_outputs, outputs, rtol=1e-3, atol=1e-4)
