@@ -9,6 +9,7 @@ import torch
 import torch.multiprocessing as mp
 from torch import nn
 
+from benchmarks.memory import KeptForBackward
 from nnunetv2_s2ca import S2CANet
 from nnunetv2_s2ca.architecture import blocks, deform_conv, tiled_block
 from tests.architecture.tensor_sizes import LargestTensor
@@ -172,18 +173,10 @@ def test_global_branches_keep_nothing_for_the_backward_pass():
 
 def bytes_kept(network: S2CANet, x: torch.Tensor) -> int:
     """Memory that a forward pass keeps for the backward pass, besides weights and input."""
-    known = {y.untyped_storage().data_ptr() for y in (x, *network.parameters())}
-    kept: dict[int, int] = {}
-
-    def keep(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    kept = KeptForBackward([x, *network.parameters()])
+    with kept:
         network(x)
-    return sum(kept.values())
+    return kept.nbytes
 
 
 def test_checkpointing_changes_no_gradient():
