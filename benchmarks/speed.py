@@ -237,18 +237,20 @@ def _markdown(report: Row) -> str:
             "",
             "## Cost of S2CA-Net against patch and batch",
             "",
-            "| patch | batch | forward s | step s | step, s a million voxels |",
-            "|---|---|---|---|---|",
+            "| patch | batch | forward s | step s | forward GB | step GB "
+            "| forward, s a million voxels | step, s a million voxels |",
+            "|" + "---|" * 8,
         ]
         for row in report["scaling"]:
             patch = "×".join(map(str, row["patch"]))
             if "error" in row:
-                lines.append(f"| {patch} | {row['batch']} | {row['error']} | | |")
+                lines.append(f"| {patch} | {row['batch']} | {row['error']} |" + " |" * 5)
                 continue
             voxels = row["batch"] * row["patch"][0] * row["patch"][1] * row["patch"][2] / 1e6
             lines.append(
                 f"| {patch} | {row['batch']} | {row['forward_s']:.2f} | {row['step_s']:.2f} "
-                f"| {row['step_s'] / voxels:.2f} |"
+                f"| {row['forward_gb']:.2f} | {row['step_gb']:.2f} "
+                f"| {row['forward_s'] / voxels:.2f} | {row['step_s'] / voxels:.2f} |"
             )
     return "\n".join(lines) + "\n"
 
