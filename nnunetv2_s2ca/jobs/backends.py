@@ -7,6 +7,7 @@ import queue
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event, Lock
@@ -111,13 +112,13 @@ def run_locally(
 ) -> dict[str, str]:
     """Run jobs on this machine, as many at a time as the backend has slots, and wait for them.
 
+    SIGTERM and SIGHUP, like Ctrl-C, end the jobs before they end this process.
+
     Args:
         jobs: What to run.
         backend: How.
         logs: Folder for submitit's files, the logs among them.
         report: Takes one line for each job that starts or ends.
-
-    SIGTERM and SIGHUP, like Ctrl-C, end the jobs before they end this process.
 
     Returns:
         For each failed job, by name, where its log is, or, under `debug`, what went wrong.
@@ -172,10 +173,11 @@ def run_locally(
             except BaseException:
                 with starting:
                     interrupted.set()
-                say("interrupted; ending the jobs that run")
                 pool.shutdown(wait=False, cancel_futures=True)
                 for submitted in running:
                     submitted.cancel(check=False)
+                with suppress(OSError):  # the terminal may be gone
+                    say("interrupted; ending the jobs that run")
                 raise
     return {job.name: log for job, log in zip(jobs, outcomes, strict=True) if log is not None}
 

@@ -24,7 +24,8 @@ def signals_as_exceptions() -> Iterator[None]:
         raise SystemExit(128 + number)
 
     if threading.current_thread() is threading.main_thread():
-        wanted = (signal.SIGTERM, signal.SIGHUP)
+        # Windows has no SIGHUP
+        wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
         taken += [sign for sign in wanted if signal.getsignal(sign) is signal.SIG_DFL]
     for sign in taken:
         signal.signal(sign, leave)

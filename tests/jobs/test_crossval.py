@@ -6,10 +6,12 @@ import errno
 import fcntl
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from contextlib import suppress
@@ -285,19 +287,15 @@ def test_a_fold_killed_half_way_is_resumed_by_the_next_call(nnunet, calls):
 
 @pytest.fixture
 def start_crossval(nnunet, calls):
-    """Start the command in a process group of its own; returns once it trains."""
+    """Start the command in a session of its own, as in a terminal; returns once it trains."""
     started = []
 
-    def start(*launcher: str) -> subprocess.Popen:
+    def start(*launcher: str, **popen) -> subprocess.Popen:
         program = (*launcher, sys.executable, "-m", "nnunetv2_s2ca.cli", "crossval")
         options = ("-d", "43", "-c", "3d_fullres", "-device", "cpu", "-f", "0", "-tr", LONG)
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True}
         process = subprocess.Popen(
-            [*program, *options],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
+            [*program, *options], **(streams | popen), start_new_session=True
         )
         started.append(process.pid)
         wait_for(calls)
@@ -322,10 +320,9 @@ def is_training(call: dict) -> bool:
 @pytest.mark.parametrize(
     ("number", "send"),
     [
-        (signal.SIGINT, os.kill),
+        (signal.SIGINT, os.killpg),  # as Ctrl-C
         (signal.SIGTERM, os.kill),
         (signal.SIGHUP, os.kill),
-        (signal.SIGHUP, os.killpg),  # as a terminal that closes
     ],
 )
 def test_a_signal_that_ends_the_command_ends_its_trainings(start_crossval, calls, number, send):
@@ -337,6 +334,20 @@ def test_a_signal_that_ends_the_command_ends_its_trainings(start_crossval, calls
     wait_for(lambda: not is_training(calls()[0]), 5)
     assert crossval("-f", "0", "-tr", LONG) == 0
     assert [call["arguments"][-1] for call in calls()] == ["--npz", "--c"]
+
+
+def test_a_terminal_that_closes_ends_the_trainings(start_crossval, calls):
+    ours, theirs = pty.openpty()
+    process = start_crossval(
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    os.close(ours)
+    process.wait(20)
+    wait_for(lambda: not is_training(calls()[0]), 5)
 
 
 def test_a_hangup_leaves_the_command_alone_under_nohup(start_crossval, calls):
