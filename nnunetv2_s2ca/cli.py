@@ -491,12 +491,19 @@ def _add_crossval(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "crossval", help="train and validate all folds, on this machine or on SLURM"
     )
-    parser.add_argument("-d", required=True, metavar="DATASET", help="number or name")
-    parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="such as 3d_fullres")
+    parser.add_argument("-d", type=_name, required=True, metavar="DATASET", help="number or name")
     parser.add_argument(
-        "-tr", nargs="+", default=["nnUNetTrainerS2CA"], metavar="TRAINER", help="one or several"
+        "-c", type=_name, required=True, metavar="CONFIGURATION", help="such as 3d_fullres"
     )
-    parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS")
+    parser.add_argument(
+        "-tr",
+        nargs="+",
+        type=_name,
+        default=["nnUNetTrainerS2CA"],
+        metavar="TRAINER",
+        help="one or several",
+    )
+    parser.add_argument("-p", type=_name, default="nnUNetPlans", metavar="PLANS")
     parser.add_argument(
         "-f", nargs="+", type=int, metavar="FOLD", help="default: all folds of the split"
     )
@@ -529,10 +536,12 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("predict", help="nnUNetv2_predict by several jobs")
     parser.add_argument("-i", type=Path, required=True, metavar="FOLDER", help="images")
     parser.add_argument("-o", type=Path, required=True, metavar="FOLDER", help="predictions")
-    parser.add_argument("-d", required=True, metavar="DATASET", help="number or name")
-    parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="such as 3d_fullres")
-    parser.add_argument("-tr", default="nnUNetTrainerS2CA", metavar="TRAINER")
-    parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS")
+    parser.add_argument("-d", type=_name, required=True, metavar="DATASET", help="number or name")
+    parser.add_argument(
+        "-c", type=_name, required=True, metavar="CONFIGURATION", help="such as 3d_fullres"
+    )
+    parser.add_argument("-tr", type=_name, default="nnUNetTrainerS2CA", metavar="TRAINER")
+    parser.add_argument("-p", type=_name, default="nnUNetPlans", metavar="PLANS")
     parser.add_argument("-f", nargs="+", default=["0", "1", "2", "3", "4"], metavar="FOLD")
     _add_backend(parser, "--jobs")
     parser.add_argument(
@@ -568,9 +577,10 @@ def _add_backend(parser: argparse.ArgumentParser, parallel: str) -> None:
     parser.add_argument(
         parallel,
         dest="parallel",
-        type=int,
+        type=_positive,
         metavar="N",
-        help="jobs at a time, sharing the cores (default: one per GPU, or one)",
+        help="jobs at a time, sharing the cores of this machine (default: one per GPU, or one; on "
+        "SLURM as many as it starts)",
     )
     parser.add_argument(
         "--gpus", nargs="+", type=int, metavar="ID", help="local: the GPUs to use (default: all)"
@@ -581,7 +591,9 @@ def _add_backend(parser: argparse.ArgumentParser, parallel: str) -> None:
         "--time", default="2-00", help="limit of a job, which then goes on in a new one (2-00)"
     )
     slurm.add_argument("--mem", default="48G", help="memory of a job (48G)")
-    slurm.add_argument("--cpus", type=int, default=12, metavar="N", help="cores of a job (12)")
+    slurm.add_argument(
+        "--cpus", type=_positive, default=12, metavar="N", help="cores of a job (12)"
+    )
     slurm.add_argument(
         "--slurm",
         nargs="+",
@@ -589,6 +601,18 @@ def _add_backend(parser: argparse.ArgumentParser, parallel: str) -> None:
         metavar="KEY=VALUE",
         help="further options of sbatch, such as account=NAME qos=NAME",
     )
+
+
+def _name(text: str) -> str:
+    if not text or Path(text).name != text:
+        raise argparse.ArgumentTypeError(f"expected a name, found {text!r}")
+    return text
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, found {text!r}")
+    return int(text)
 
 
 def _device(args: argparse.Namespace) -> str:
@@ -607,8 +631,11 @@ def _backend(args: argparse.Namespace, device: str) -> LocalBackend | SlurmBacke
         SlurmBackend,
         parse_gigabytes,
         parse_minutes,
+        visible_gpus,
     )
 
+    if args.gpus and (args.backend == "slurm" or device != "cuda"):
+        raise UserError("--gpus chooses among this machine's CUDA devices; leave it out here")
     if args.backend == "slurm":
         wrong = [option for option in args.slurm if "=" not in option]
         if wrong:
@@ -618,15 +645,11 @@ def _backend(args: argparse.Namespace, device: str) -> LocalBackend | SlurmBacke
             memory_gb=parse_gigabytes(args.mem),
             cores=args.cpus,
             gpus=int(device == "cuda"),
+            parallel=args.parallel,
             partition=args.slurm_partition,
             options=dict(option.split("=", 1) for option in args.slurm),
         )
-    gpus: tuple[int, ...] = ()
-    if device == "cuda":
-        import torch
-
-        gpus = tuple(args.gpus or range(torch.cuda.device_count()))
-        gpus = gpus[: args.parallel]
+    gpus = visible_gpus(args.gpus)[: args.parallel] if device == "cuda" else ()
     return LocalBackend(gpus=gpus, parallel=args.parallel or 1, debug=args.backend == "debug")
 
 

@@ -59,10 +59,11 @@ def extract_fingerprint(folder: Path, dataset_id: int) -> None:
     run(sys.executable, program)
 
 
-def run(command: str, *arguments: object) -> None:
-    """Run a command of this environment; what it printed is shown if it fails."""
+def run(command: str, *arguments: object) -> str:
+    """Run a command of this environment; returns what it printed, or shows it if it fails."""
     program = SCRIPTS / command if (SCRIPTS / command).exists() else shutil.which(command)
     result = subprocess.run(
         [str(program), *map(str, arguments)], capture_output=True, text=True, env=dict(os.environ)
     )
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    return result.stdout

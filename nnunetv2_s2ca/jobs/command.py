@@ -8,9 +8,13 @@ import subprocess
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 from submitit.helpers import DelayedSubmission
+
+from nnunetv2_s2ca.jobs.fold_lock import FoldLock
+from nnunetv2_s2ca.jobs.signals import signals_as_exceptions
 
 # Seconds between asking nnU-Net's processes to end and ending them
 GRACE = 10
@@ -30,32 +34,46 @@ class NnUNetJob(ABC):
     Attributes:
         name: What to call it in reports, and in `squeue`.
         cores: Cores that it may use; `None` for all.
+        gpu: The GPU that it sees, as CUDA_VISIBLE_DEVICES names it; `None` for what there is.
     """
 
     name: str
     cores: int | None
+    gpu: str | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def command(self) -> list[str]:
         """The command and its arguments, as of now; empty if there is nothing left to do."""
 
+    def lock(self) -> AbstractContextManager[FoldLock | None]:
+        """What is held while the command runs, if it must not run twice at a time."""
+        return nullcontext()
+
     def __call__(self) -> None:
         """Run the command until it ends.
 
         Raises:
+            UserError: It runs already, and must not run twice.
             subprocess.CalledProcessError: It failed.
         """
-        command = self.command()
-        if command:
-            print(" ".join(command), flush=True)
-            run_command(command, cores=self.cores)
+        with self.lock() as lock:
+            command = self.command()
+            if command:
+                print(" ".join(command), flush=True)
+                run_command(command, cores=self.cores, gpu=self.gpu, lock=lock)
 
     def checkpoint(self) -> DelayedSubmission:
         """What submitit queues again on a time-out: the same, since it goes by the files."""
         return DelayedSubmission(self)
 
 
-def run_command(command: Sequence[str], *, cores: int | None) -> None:
+def run_command(
+    command: Sequence[str],
+    *,
+    cores: int | None = None,
+    gpu: str | None = None,
+    lock: FoldLock | None = None,
+) -> None:
     """Run one of nnU-Net's commands in a process of its own, with all that it starts.
 
     An interruption of this process ends them all: nnU-Net's workers would otherwise outlive it.
@@ -63,6 +81,8 @@ def run_command(command: Sequence[str], *, cores: int | None) -> None:
     Args:
         command: Its name and arguments.
         cores: Cores that it may use; `None` for all.
+        gpu: The GPU that it sees, as CUDA_VISIBLE_DEVICES names it; `None` for what there is.
+        lock: What it holds as long as any of its processes lives.
 
     Raises:
         subprocess.CalledProcessError: The command failed.
@@ -73,17 +93,25 @@ def run_command(command: Sequence[str], *, cores: int | None) -> None:
         # With `-device cpu` nnU-Net asks torch for as many threads as multiprocessing counts cores.
         # OMP_THREAD_LIMIT is no way out: oneDNN waits for ever for the threads that it holds back.
         program = f"import multiprocessing; multiprocessing.cpu_count = lambda: {cores}; {program}"
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
-        env=os.environ | _share_of_cores(cores),
-        start_new_session=True,
-    )
-    try:
-        code = process.wait()
-    except BaseException:
-        _end(process)
-        raise
+    environment = os.environ | _share_of_cores(cores)
+    if gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = gpu
+    with signals_as_exceptions():
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, *arguments],
+            env=environment,
+            start_new_session=True,
+            pass_fds=[lock.descriptor] if lock else [],
+        )
+        try:
+            if lock:
+                lock.name_holder(process.pid)
+            code = process.wait()
+        except BaseException:
+            _end(process)
+            raise
     if code:
+        _end(process)  # workers that it left behind, where it was killed
         raise subprocess.CalledProcessError(code, list(command))
 
 

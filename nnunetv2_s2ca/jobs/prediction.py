@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2_s2ca.errors import UserError
-from nnunetv2_s2ca.evaluation.segmentations import FILE_ENDINGS, find_segmentations
+from nnunetv2_s2ca.evaluation.segmentations import FILE_ENDINGS
 from nnunetv2_s2ca.jobs.backends import (
     LocalBackend,
     SlurmBackend,
@@ -60,7 +60,8 @@ def predict_in_parts(
 ) -> dict[str, str]:
     """Predict the cases of a folder by several jobs.
 
-    What `target` holds is taken as done, as by nnU-Net's `--continue_prediction`.
+    What `target` holds is taken as done, as by nnU-Net's `--continue_prediction`; where it holds
+    all, nothing is started.
 
     Args:
         source: Folder of images, as nnU-Net names them.
@@ -77,6 +78,9 @@ def predict_in_parts(
         UserError: The source has no images, or cases are missing once all jobs are done.
     """
     cases = _cases(source)
+    if not _missing(cases, target, options):
+        report(f"{len(cases)} cases are in {target}")
+        return {}
     parts = min(parts, len(cases))
     jobs = [
         PredictPart(
@@ -92,21 +96,30 @@ def predict_in_parts(
     ]
     logs = target / "s2ca_jobs"
     if isinstance(backend, SlurmBackend):
-        for job, handle in zip(
-            jobs, submit_to_slurm(jobs, backend, logs=logs, name="s2ca predict"), strict=True
-        ):
-            report(f"{job.name}: submitted, job {handle.job_id}, log {handle.paths.stdout}")
+        submit_to_slurm(jobs, backend, logs=logs, name="s2ca predict", report=report)
         return {}
     failed = run_locally(jobs, backend, logs=logs, report=report)
     if not failed:
-        missing = sorted(cases - find_segmentations(target).keys())
-        if missing:
+        if missing := _missing(cases, target, options):
             raise UserError(
                 f"{len(missing)} cases of {source} have no prediction in {target}, first "
                 f"{missing[0]}"
             )
         report(f"{len(cases)} cases are in {target}")
     return failed
+
+
+def _missing(cases: set[str], target: Path, options: Sequence[str]) -> list[str]:
+    """The cases that nnU-Net would still predict, by its rule for `--continue_prediction`."""
+    there = {path.name for path in target.glob("*")}
+    wanted: list[tuple[str, ...]] = [FILE_ENDINGS]
+    if "--save_probabilities" in options:
+        wanted.append((".npz",))
+    return sorted(
+        case
+        for case in cases
+        if not all(any(case + ending in there for ending in endings) for endings in wanted)
+    )
 
 
 def _cases(folder: Path) -> set[str]:

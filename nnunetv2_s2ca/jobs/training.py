@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -14,15 +15,15 @@ from pathlib import Path
 from nnunetv2_s2ca.errors import UserError
 from nnunetv2_s2ca.evaluation.regions import Region, read_json, scheme_of_dataset
 from nnunetv2_s2ca.files import write_text
+from nnunetv2_s2ca.folds import fold_folders, read_splits
 from nnunetv2_s2ca.jobs.backends import (
     LocalBackend,
     SlurmBackend,
-    queue_record,
     run_locally,
     submit_to_slurm,
-    without_queued,
 )
 from nnunetv2_s2ca.jobs.command import NnUNetJob
+from nnunetv2_s2ca.jobs.fold_lock import FoldLock, lock_fold, training_in
 
 LOGS = "s2ca_jobs"
 
@@ -77,6 +78,10 @@ class TrainFold(NnUNetJob):
     fold: int
     device: str
 
+    def lock(self) -> AbstractContextManager[FoldLock]:
+        """The fold's: two trainings at a time would overwrite each other's checkpoints."""
+        return lock_fold(self.model.fold(self.fold))
+
     def command(self) -> list[str]:
         """The call of `nnUNetv2_train`, as the fold's files ask for; empty if it is finished."""
         state = fold_state(self.model.fold(self.fold))
@@ -101,7 +106,7 @@ class CrossValidation:
 
     Attributes:
         skipped: Names of the folds that were finished before.
-        failed: For each failed fold, by name, where its log is.
+        failed: For each fold that failed or could not be started, by name, where its log is or why.
         queued: Ids of the jobs that SLURM has, by the fold's name.
     """
 
@@ -113,8 +118,7 @@ class CrossValidation:
 def fold_state(folder: Path) -> FoldState:
     """How far a fold is, by the files that nnU-Net leaves in its folder."""
     if (folder / "checkpoint_final.pth").is_file():
-        validated = (folder / "validation/summary.json").is_file()
-        return FoldState.FINISHED if validated else FoldState.TRAINED
+        return FoldState.FINISHED if _is_validated(folder / "validation") else FoldState.TRAINED
     # the two from which nnU-Net's --c goes on
     checkpoints = ("checkpoint_latest.pth", "checkpoint_best.pth")
     started = any((folder / name).is_file() for name in checkpoints)
@@ -132,10 +136,10 @@ def cross_validate(
     """Train and validate the folds of models of one dataset; what is finished is left alone.
 
     Args:
-        models: What to train; all of one dataset.
+        models: What to train; all of one dataset. One that is named twice is trained once.
         backend: Where. On this machine the call waits for the jobs, on SLURM it does not.
         device: nnU-Net's `-device`.
-        folds: Which folds; `None` for all of the split.
+        folds: Which folds; `None` for all of the split. The same holds for them.
         report: Takes one line for each thing that happens.
 
     Raises:
@@ -143,12 +147,12 @@ def cross_validate(
             reached.
     """
     number = ensure_splits(models[0])
-    chosen = range(number) if folds is None else folds
+    chosen = range(number) if folds is None else list(dict.fromkeys(folds))
     if any(fold not in range(number) for fold in chosen):
         raise UserError(f"the split of {models[0].dataset} has the folds 0 to {number - 1}")
     jobs: list[NnUNetJob] = []
-    skipped = []
-    for model in models:
+    skipped, failed = [], {}
+    for model in dict.fromkeys(models):
         for fold in chosen:
             job = TrainFold(
                 name=f"{model.trainer} {model.plans} {model.configuration} fold {fold}",
@@ -160,24 +164,18 @@ def cross_validate(
             if fold_state(model.fold(fold)) is FoldState.FINISHED:
                 report(f"{job.name}: already finished")
                 skipped.append(job.name)
+            elif isinstance(backend, LocalBackend) and (busy := training_in(model.fold(fold))):
+                report(f"{job.name}: {busy}")
+                failed[job.name] = busy
             else:
                 jobs.append(job)
     logs = nnunet_folder("nnUNet_results") / models[0].dataset / LOGS
     if isinstance(backend, LocalBackend):
-        failed = run_locally(jobs, backend, logs=logs, report=report) if jobs else {}
+        failed |= run_locally(jobs, backend, logs=logs, report=report) if jobs else {}
         return CrossValidation(skipped, failed, {})
-    jobs, queued = without_queued(jobs, logs=logs)
-    for name, job_id in queued.items():
-        report(
-            f"{name}: SLURM has it already, job {job_id}; if it has not, remove "
-            f"{queue_record(logs, name)}"
-        )
-    if jobs:
-        submitted = submit_to_slurm(jobs, backend, logs=logs, name=f"s2ca {models[0].dataset}")
-        for fresh, handle in zip(jobs, submitted, strict=True):
-            report(f"{fresh.name}: submitted, job {handle.job_id}, log {handle.paths.stdout}")
-            queued[fresh.name] = handle.job_id
-    return CrossValidation(skipped, {}, queued)
+    name = f"s2ca {models[0].dataset}"
+    queued = submit_to_slurm(jobs, backend, logs=logs, name=name, report=report)
+    return CrossValidation(skipped, failed, queued)
 
 
 def ensure_splits(model: Model) -> int:
@@ -187,7 +185,7 @@ def ensure_splits(model: Model) -> int:
     it half-written.
 
     Raises:
-        UserError: The dataset is not planned and preprocessed.
+        UserError: The dataset is not planned and preprocessed, or its split is damaged.
     """
     folder = nnunet_folder("nnUNet_preprocessed") / model.dataset
     splits = folder / "splits_final.json"
@@ -201,7 +199,9 @@ def ensure_splits(model: Model) -> int:
                 f"{model.dataset} is not preprocessed for {model.plans}; run "
                 "nnUNetv2_plan_and_preprocess first"
             )
-        ending = read_json(folder / "dataset.json")["file_ending"]
+        ending = read_json(folder / "dataset.json").get("file_ending")
+        if not ending:
+            raise UserError(f"{folder / 'dataset.json'} has no file_ending; plan the dataset again")
         names = [name.removesuffix(ending) for name in cases]
         if len(names) < 5:
             raise UserError(
@@ -212,7 +212,7 @@ def ensure_splits(model: Model) -> int:
             for fold in generate_crossval_split(names)
         ]
         write_text(splits, json.dumps(split, indent=4))
-    return len(json.loads(splits.read_text(encoding="utf-8")))
+    return len(read_splits(splits))
 
 
 def find_dataset(name_or_id: str) -> str:
@@ -222,8 +222,9 @@ def find_dataset(name_or_id: str) -> str:
         UserError: There is none, or more than one.
     """
     base = nnunet_folder("nnUNet_preprocessed")
-    pattern = f"Dataset{int(name_or_id):03d}_*" if name_or_id.isdigit() else name_or_id
-    found = sorted(path.name for path in base.glob(pattern) if path.is_dir())
+    number = f"Dataset{int(name_or_id):03d}_" if name_or_id.isdecimal() else None
+    names = sorted(path.name for path in base.glob("Dataset*") if path.is_dir())
+    found = [name for name in names if name == name_or_id or (number and name.startswith(number))]
     if len(found) != 1:
         raise UserError(
             f"{base} has {len(found) or 'no'} datasets for {name_or_id}"
@@ -262,18 +263,41 @@ def validation_dice(model: Model) -> dict[int, list[float]]:
     Raises:
         UserError: A missing or damaged `dataset.json` or `summary.json`.
     """
-    dices: dict[int, list[float]] = {}
-    for summary in sorted(model.folder.glob("fold_[0-9]*/validation/summary.json")):
-        content = read_json(summary)
+    dices = {}
+    for fold, folder in fold_folders(model.folder).items():
+        summary = folder / "validation/summary.json"
+        if summary.is_file():
+            dices[fold] = _dice_of_summary(summary, _regions(model))
+    return dices
+
+
+def _dice_of_summary(path: Path, regions: Sequence[Region]) -> list[float]:
+    content = read_json(path)
+    try:
         # nnU-Net writes a region as the text of a tuple, a single label as that of a number
         means = {
-            tuple(int(label) for label in re.findall(r"\d+", key)): value["Dice"]
+            tuple(int(label) for label in re.findall(r"\d+", key)): float(value["Dice"])
             for key, value in content["mean"].items()
         }
-        fold = int(summary.parents[1].name.removeprefix("fold_"))
-        values = [means.get(region.labels, math.nan) for region in _regions(model)]
-        dices[fold] = [*values, content["foreground_mean"]["Dice"]]
-    return dict(sorted(dices.items()))
+        mean = float(content["foreground_mean"]["Dice"])
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} is not nnU-Net's summary.json: {error!r}; remove it and give the command "
+            "again, which validates the fold again"
+        ) from error
+    return [*(means.get(region.labels, math.nan) for region in regions), mean]
+
+
+def _is_validated(validation: Path) -> bool:
+    """Whether nnU-Net has scored the fold's cases, and kept the probabilities of each."""
+    try:
+        content = json.loads((validation / "summary.json").read_text(encoding="utf-8"))
+        names = [Path(case["prediction_file"]).name for case in content["metric_per_case"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    kept = {path.stem for path in validation.glob("*.npz")}
+    # a dataset's files end in one suffix or two
+    return all(kept & {Path(name).stem, Path(Path(name).stem).stem} for name in names)
 
 
 def _regions(model: Model) -> tuple[Region, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from nnunetv2_s2ca.errors import UserError
 from nnunetv2_s2ca.evaluation.cohort import CasePair
 from nnunetv2_s2ca.evaluation.segmentations import find_segmentations
+from nnunetv2_s2ca.folds import fold_folders, read_splits
 
 
 def out_of_fold_pairs(model: Path, *, reference: Path, splits: Path) -> list[CasePair]:
@@ -22,18 +22,20 @@ def out_of_fold_pairs(model: Path, *, reference: Path, splits: Path) -> list[Cas
         UserError: There is no fold; a fold's predictions are not exactly the cases that the split
             held out of its training; a case stands in two folds; or its truth is missing.
     """
-    folds = sorted(path for path in model.glob("fold_*") if path.name != "fold_all")
-    folds = [path for path in folds if (path / "validation").is_dir()]
+    folds = {
+        number: folder
+        for number, folder in fold_folders(model).items()
+        if (folder / "validation").is_dir()
+    }
     if not folds:
         raise UserError(
             f"{model} has no fold_N/validation; train the folds first (s2ca crossval). fold_all "
             "holds nothing out, so nothing can be fitted on it"
         )
-    split = _read_splits(splits)
+    split = read_splits(splits)
     references = find_segmentations(reference)
     pairs: dict[str, CasePair] = {}
-    for folder in folds:
-        number = int(folder.name.removeprefix("fold_"))
+    for number, folder in folds.items():
         if number >= len(split):
             raise UserError(f"{splits} has {len(split)} folds, but there is a {folder}")
         trained, held_out = set(split[number]["train"]), set(split[number]["val"])
@@ -59,13 +61,3 @@ def out_of_fold_pairs(model: Path, *, reference: Path, splits: Path) -> list[Cas
                 raise UserError(f"{case}: no reference in {reference}")
             pairs[case] = CasePair(case, references[case], path)
     return [pairs[case] for case in sorted(pairs)]
-
-
-def _read_splits(path: Path) -> list[dict[str, list[str]]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return [{"train": list(fold["train"]), "val": list(fold["val"])} for fold in content]
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; name nnU-Net's splits_final.json") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not nnU-Net's splits_final.json: {error!r}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -40,13 +41,22 @@ def run_training_entry():
     if "Failing" in name and fold == "1":
         sys.exit("the fake training failed")
     if "Long" in name and "--c" not in arguments:
+        os.fork()  # a worker, as nnU-Net has them
         time.sleep(60)
     if "Slow" in name:
         time.sleep(1)
     (folder / "checkpoint_final.pth").touch()
     (folder / "checkpoint_latest.pth").unlink(missing_ok=True)
     dice = {"Dice": 0.5 + 0.1 * int(fold)}
-    summary = {"mean": {"(1, 2, 3)": dice, "(2, 3)": dice, "3": dice}, "foreground_mean": dice}
+    case = folder / f"validation/case_{fold}"
+    summary = {
+        "mean": {"(1, 2, 3)": dice, "(2, 3)": dice, "3": dice},
+        "foreground_mean": dice,
+        "metric_per_case": [{"prediction_file": f"{case}.nii.gz"}],
+    }
+    case.with_suffix(".nii.gz").touch()
+    if "--npz" in arguments:
+        case.with_suffix(".npz").touch()
     (folder / "validation/summary.json").write_text(json.dumps(summary))
 """
 
@@ -60,11 +70,21 @@ def predict_entry_point():
     option = dict(zip(arguments, arguments[1:]))
     with open(os.environ["RECORD"], "a") as file:
         print(json.dumps({"arguments": arguments, "pid": os.getpid()}), file=file)
+    Path(option["-o"]).mkdir(parents=True, exist_ok=True)
     cases = sorted(Path(option["-i"]).glob("*_0000.nii.gz"))
     for path in cases[int(option["-part_id"]) :: int(option["-num_parts"])]:
         if "--forget" not in arguments or "case_3" not in path.name:
             (Path(option["-o"]) / path.name.replace("_0000", "")).touch()
+        if "--save_probabilities" in arguments:
+            (Path(option["-o"]) / path.name.replace("_0000.nii.gz", ".npz")).touch()
 """
+
+
+def wait_for(condition, seconds: float = 20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
 
 
 @pytest.fixture

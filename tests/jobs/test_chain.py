@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -15,9 +14,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
-DATASET = "Dataset777_Tiny"
+from nnunetv2_s2ca.synthetic.brats import write_brats2019
+from tests.commands import extract_fingerprint, run
+
+DATASET = "Dataset043_BraTS2019"
 TRAINERS = ("TinyDefault", "TinyS2CA")
+MODEL = ("-d", 43, "-c", "3d_fullres", "-device", "cpu")
 
 # Two epochs of one iteration and a checkpoint after each
 TRAINER = """
@@ -38,122 +40,76 @@ class TinyS2CA(nnUNetTrainerS2CA_S):
         self.inference_allowed_mirroring_axes = None  # eight times as fast a validation
         return *most, None
 """
-PREPARE = """
-from pathlib import Path
-from tests.training import tiny_dataset
-
-tiny_dataset.make_dataset(Path({folder!r}), shape=(32, 32, 32))
-tiny_dataset.preprocess(Path({folder!r}), "Dataset777_Tiny")
-"""
 
 
-@pytest.fixture(scope="module")
-def chain(tmp_path_factory):
-    """A preprocessed dataset of five cases, the two trainers, and a function that runs commands."""
-    folder = tmp_path_factory.mktemp("chain")
-    environment = os.environ | {
-        "nnUNet_extTrainer": str(folder / "trainers"),
-        "nnUNet_n_proc_DA": "0",
-        "nnUNet_def_n_proc": "1",
-        "nnUNet_compile": "f",
-        "OMP_NUM_THREADS": "1",
-    }
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "trainers"):
-        (folder / name).mkdir()
-        environment.setdefault(name, "")
-        if name.startswith("nnUNet"):
-            environment[name] = str(folder / name)
-    (folder / "trainers/TinyS2CA.py").write_text(TRAINER)
-
-    def run(*command: str, **options) -> str:
-        done = subprocess.run(
-            command,
-            env=environment,
-            cwd=REPOSITORY,
-            text=True,
-            capture_output=True,
-            check=False,
-            **options,
-        )
-        assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-        return done.stdout
-
-    run.environment = environment
-    run(sys.executable, "-c", PREPARE.format(folder=str(folder)))
-    return folder, run
-
-
-def s2ca(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "nnunetv2_s2ca.cli", *map(str, arguments)]
-
-
-def nnunet(entry: str, *arguments: object) -> list[str]:
-    """One of nnU-Net's commands, by its entry point `module:function`."""
-    module, function = entry.split(":")
-    program = f"from {module} import {function} as run; run()"
-    return [sys.executable, "-c", program, *map(str, arguments)]
-
-
-CROSSVAL = ("crossval", "-d", 777, "-c", "3d_fullres", "-device", "cpu", "--parallel", 2, "-tr")
+@pytest.fixture
+def patients(nnunet_folders, monkeypatch):
+    """Five of the demo's patients, preprocessed and split, and the trainer; nnU-Net's folders."""
+    trainers = nnunet_folders / "trainers"
+    trainers.mkdir()
+    (trainers / "TinyS2CA.py").write_text(TRAINER)
+    monkeypatch.setenv("nnUNet_extTrainer", str(trainers))
+    monkeypatch.setenv("nnUNet_compile", "f")
+    write_brats2019(nnunet_folders / "BraTS", patients=5, shape=(32, 32, 32), spacing=5.0)
+    run("s2ca", "convert", "brats2019", nnunet_folders / "BraTS")
+    extract_fingerprint(nnunet_folders, 43)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("nnUNet_n_proc_DA", "1")  # planning takes this for its number of threads
+        run("nnUNetv2_plan_and_preprocess", "-d", 43, "-c", "3d_fullres", "-np", 1)
+    run("s2ca", "splits", "-d", 43)
+    return nnunet_folders
 
 
 @pytest.mark.slow
-def test_from_folds_to_a_verdict(chain):
-    folder, run = chain
-    results = folder / "nnUNet_results" / DATASET
+def test_from_folds_to_a_verdict(patients):
+    results = patients / "nnUNet_results" / DATASET
     models = {name: results / f"{name}__nnUNetPlans__3d_fullres" for name in TRAINERS}
 
     # a cross-validation, killed with all its processes once a fold has a checkpoint
-    five_folds = s2ca(*CROSSVAL, "TinyS2CA")
-    killed = _kill_half_way(run, five_folds, models["TinyS2CA"])
+    five_folds = ("crossval", *MODEL, "--parallel", 2, "-tr", "TinyS2CA")
+    killed = _kill_half_way(five_folds, models["TinyS2CA"])
     assert not (killed / "checkpoint_final.pth").exists()
 
     # the same command again finishes it, the killed fold from its checkpoint
-    printed = run(*five_folds)
+    printed = run("s2ca", *five_folds)
     assert printed.count(": finished") == 5
     fold = killed.name.replace("_", " ")
     (started,) = [line for line in printed.splitlines() if f"{fold}: started" in line]
     assert "--npz --c" in Path(started.split("log ")[1]).read_text()
 
-    for number in range(5):
-        assert list((models["TinyS2CA"] / f"fold_{number}/validation").glob("*.npz"))
-
     # a second time nothing is left to do
     stamps = _stamps(results)
-    printed = run(*five_folds)
+    printed = run("s2ca", *five_folds)
     assert printed.count("already finished") == 5
     assert "started" not in printed
     assert _stamps(results) == stamps
 
     # nnU-Net's choice among two models and their ensemble; the second is a copy, to save time
     shutil.copytree(models["TinyS2CA"], models["TinyDefault"])
-    best = "nnunetv2.evaluation.find_best_configuration:find_best_configuration_entry_point"
-    run(*nnunet(best, 777, "-c", "3d_fullres", "-tr", *TRAINERS, "-np", 1))
+    best = "nnUNetv2_find_best_configuration"
+    run(best, 43, "-c", "3d_fullres", "-tr", *TRAINERS, "-np", 1)
     information = json.loads((results / "inference_information.json").read_text())
     assert any(
         all(name in ensemble for name in TRAINERS) for ensemble in information["all_results"]
     )
 
     # the five folds on images, then the predictions of two models together
-    images = folder / "nnUNet_raw" / DATASET / "imagesTr"
-    predicted, other = folder / "predicted", folder / "other"
-    options = ("-d", 777, "-c", "3d_fullres", "-tr", "TinyS2CA", "-device", "cpu")
+    raw = patients / "nnUNet_raw" / DATASET
+    predicted, other, together = (patients / name for name in ("predicted", "other", "ensemble"))
     more = ("--", "--disable_tta", "--save_probabilities", "-npp", 1, "-nps", 1)
-    run(*s2ca("predict", "-i", images, "-o", predicted, *options, *more))
+    folders = ("-i", raw / "imagesTr", "-o", predicted)
+    run("s2ca", "predict", *folders, *MODEL, "-tr", "TinyS2CA", *more)
     shutil.copytree(predicted, other)
-    ensemble = "nnunetv2.ensembling.ensemble:entry_point_ensemble_folders"
-    run(*nnunet(ensemble, "-i", predicted, other, "-o", folder / "ensemble", "-np", 1))
+    run("nnUNetv2_ensemble", "-i", predicted, other, "-o", together, "-np", 1)
 
     # post-processing fitted on the folds, applied to the ensemble, and the verdict
-    fitted = folder / "postprocessing.json"
-    run(*s2ca("postprocess", "--fit", "-m", models["TinyS2CA"], "-o", fitted, "--processes", 1))
+    fitted, cleaned = patients / "postprocessing.json", patients / "cleaned"
+    postprocess, one = ("s2ca", "postprocess"), ("--processes", 1)
+    run(*postprocess, "--fit", "-m", models["TinyS2CA"], "-o", fitted, *one)
     scores = json.loads(fitted.read_text())["scores"]
     assert scores["after"]["mean"]["dice"] >= scores["before"]["mean"]["dice"]
-    cleaned = folder / "cleaned"
-    options = ("-o", cleaned, "--apply", fitted, "--processes", 1)
-    run(*s2ca("postprocess", "-i", folder / "ensemble", *options))
-    truth = folder / "nnUNet_raw" / DATASET / "labelsTr"
-    printed = run(*s2ca("evaluate", "-ref", truth, "-pred", cleaned, "--processes", 1))
+    run(*postprocess, "-i", together, "-o", cleaned, "--apply", fitted, *one)
+    printed = run("s2ca", "evaluate", "-ref", raw / "labelsTr", "-pred", cleaned, *one)
     assert "5 cases. Rules classic" in printed
     with (cleaned / "s2ca_evaluation/metrics.csv").open() as lines:
         assert len(list(csv.DictReader(lines))) == 15
@@ -163,12 +119,10 @@ def _stamps(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*.pth")}
 
 
-def _kill_half_way(run, command: list[str], model: Path) -> Path:
+def _kill_half_way(command: tuple[object, ...], model: Path) -> Path:
     """Start a cross-validation and kill it once a fold has a checkpoint; that fold's folder."""
     process = subprocess.Popen(
-        command,
-        env=run.environment,
-        cwd=REPOSITORY,
+        [sys.executable, "-m", "nnunetv2_s2ca.cli", *map(str, command)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

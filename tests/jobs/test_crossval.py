@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import pty
+import shutil
 import signal
+import subprocess
+import sys
+import termios
 import threading
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
 import submitit
+import torch
 
 from nnunetv2_s2ca.cli import main
 from nnunetv2_s2ca.errors import UserError
-from nnunetv2_s2ca.jobs.backends import LocalBackend
+from nnunetv2_s2ca.jobs.backends import LocalBackend, visible_gpus
+from nnunetv2_s2ca.jobs.fold_lock import lock_fold, training_in
 from nnunetv2_s2ca.jobs.training import (
     FoldState,
     Model,
@@ -23,7 +33,7 @@ from nnunetv2_s2ca.jobs.training import (
     find_dataset,
     fold_state,
 )
-from tests.jobs.conftest import DATASET
+from tests.jobs.conftest import DATASET, wait_for
 
 
 def crossval(*options: str) -> int:
@@ -34,11 +44,9 @@ def folds_of(calls) -> list[str]:
     return sorted(call["arguments"][2] for call in calls)
 
 
-def wait_for(condition, seconds: float = 20.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
+LONG = "nnUNetTrainerLong"
+FINAL, SUMMARY = "checkpoint_final.pth", "validation/summary.json"
+SCORED = {"metric_per_case": [{"prediction_file": "/elsewhere/fold_0/validation/a.b.nii.gz"}]}
 
 
 @pytest.mark.parametrize(
@@ -48,17 +56,27 @@ def wait_for(condition, seconds: float = 20.0):
         (["debug.json", "training_log.txt"], FoldState.NEW),
         (["checkpoint_best.pth"], FoldState.STARTED),
         (["checkpoint_latest.pth", "checkpoint_best.pth"], FoldState.STARTED),
-        (["checkpoint_final.pth"], FoldState.TRAINED),
-        (["checkpoint_final.pth", "validation/case.nii.gz"], FoldState.TRAINED),
-        (["checkpoint_final.pth", "validation/summary.json"], FoldState.FINISHED),
-        (["checkpoint_latest.pth", "validation/summary.json"], FoldState.STARTED),
+        ([FINAL], FoldState.TRAINED),
+        ([FINAL, "validation/a.b.nii.gz", "validation/a.b.npz"], FoldState.TRAINED),
+        ([FINAL, "validation/a.b.nii.gz", SUMMARY], FoldState.TRAINED),
+        ([FINAL, "validation/a.npz", SUMMARY], FoldState.TRAINED),
+        ([FINAL, "validation/a.b.npz", SUMMARY], FoldState.FINISHED),
+        (["checkpoint_latest.pth", "validation/a.b.npz", SUMMARY], FoldState.STARTED),
     ],
 )
 def test_state_of_a_fold_follows_from_its_files(tmp_path, files, state):
     (tmp_path / "validation").mkdir()
     for name in files:
-        (tmp_path / name).touch()
+        (tmp_path / name).write_text(json.dumps(SCORED) if name == SUMMARY else "")
     assert fold_state(tmp_path) is state
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"metric_per_case": [{}]}'])
+def test_a_fold_with_a_damaged_summary_is_validated_again(tmp_path, text):
+    (tmp_path / "validation").mkdir()
+    (tmp_path / FINAL).touch()
+    (tmp_path / SUMMARY).write_text(text)
+    assert fold_state(tmp_path) is FoldState.TRAINED
 
 
 def test_all_folds_are_trained_and_validated_with_probabilities(nnunet, calls, capsys):
@@ -137,15 +155,120 @@ def test_each_job_sees_the_gpu_of_its_slot(nnunet, calls):
     from nnunetv2_s2ca.jobs.training import cross_validate
 
     model = Model(DATASET, "3d_fullres", "nnUNetTrainerSlow")
-    outcome = cross_validate([model], LocalBackend(gpus=(2, 5)), device="cuda", folds=[0, 1])
+    backend = LocalBackend(gpus=("2", "GPU-5a"))
+    outcome = cross_validate([model], backend, device="cuda", folds=[0, 1])
     assert not outcome.failed
-    assert sorted(call["gpu"] for call in calls()) == ["2", "5"]
+    assert sorted(call["gpu"] for call in calls()) == ["2", "GPU-5a"]
 
 
-def test_the_debug_backend_runs_in_this_process_one_after_another(nnunet, calls, capsys):
-    assert crossval("-f", "0", "1", "--backend", "debug") == 0
-    assert folds_of(calls()) == ["0", "1"]
-    assert crossval("-f", "1", "--backend", "debug", "-tr", "nnUNetTrainerFailing") == 1
+@pytest.mark.parametrize(
+    ("outer", "chosen", "names"),
+    [
+        (None, None, ("0", "1", "2")),
+        (None, [2, 0], ("2", "0")),
+        ("7,5,3", None, ("7", "5", "3")),
+        ("7,5,3", [2, 0], ("3", "7")),
+        ("GPU-a, GPU-b,MIG-c", [1, 2], ("GPU-b", "MIG-c")),
+    ],
+)
+def test_gpus_are_those_that_the_user_or_the_cluster_left_visible(
+    monkeypatch, outer, chosen, names
+):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if outer:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", outer)
+    assert visible_gpus(chosen) == names
+
+
+@pytest.mark.parametrize("backend", ["local", "debug"])
+def test_a_job_sees_the_gpu_that_was_asked_for(nnunet, calls, monkeypatch, backend):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,6")
+    options = ("-device", "cuda", "--gpus", "1", "--backend", backend)
+    assert crossval("-f", "0", *options) == 0
+    assert [call["gpu"] for call in calls()] == ["6"]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3,6"
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["-device", "cuda", "--gpus", "0", "99"], "99"),
+        (["-device", "cuda", "--gpus", "-1"], "-1"),
+        (["-device", "cpu", "--gpus", "0"], "CUDA"),
+        (["-device", "cuda", "--backend", "slurm", "--gpus", "0"], "this machine"),
+    ],
+)
+def test_gpus_that_no_job_could_use_are_refused(nnunet, calls, monkeypatch, capsys, options, word):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert crossval(*options) == 1
+    assert word in capsys.readouterr().err
+    assert not calls()
+
+
+def test_the_debug_backend_runs_in_this_process_and_says_what_went_wrong(nnunet, calls, capsys):
+    assert crossval("-f", "0", "1", "2", "--backend", "debug", "-tr", "nnUNetTrainerFailing") == 1
+    assert [call["arguments"][2] for call in calls()] == ["0", "1", "2"]
+    printed = capsys.readouterr().out
+    assert "exit status 1" in printed
+    assert "log" not in printed
+
+
+def test_what_is_named_twice_is_trained_once(nnunet, calls):
+    trainers = ("nnUNetTrainer", "nnUNetTrainer")
+    assert crossval("-f", "1", "1", "--parallel", "2", "-tr", *trainers) == 0
+    assert folds_of(calls()) == ["1"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["-d", ""],
+        ["-d", "/data/Dataset043_Demo"],
+        ["-c", ""],
+        ["-p", ""],
+        ["-tr", ""],
+        ["-tr", "nnUNetTrainer", "../other"],
+        ["--parallel", "-2"],
+        ["--parallel", "0"],
+        ["--cpus", "-4"],
+        ["--cpus", "many"],
+    ],
+)
+def test_impossible_names_and_numbers_are_refused(nnunet, calls, capsys, options):
+    with pytest.raises(SystemExit):
+        crossval(*options)
+    assert f"argument {options[0]}: expected a" in capsys.readouterr().err
+    assert not calls()
+
+
+@pytest.mark.parametrize("text", ["{oops", "[]"])
+def test_a_damaged_split_is_named(nnunet, calls, capsys, text):
+    (nnunet / "preprocessed" / DATASET / "splits_final.json").write_text(text)
+    assert crossval() == 1
+    assert "splits_final.json" in capsys.readouterr().err
+    assert not calls()
+
+
+@pytest.mark.parametrize(
+    "text", ["{oops", "{}", "[]", '{"mean": {"3": {}}, "foreground_mean": {"Dice": 1}}']
+)
+def test_a_damaged_summary_of_another_fold_is_named(nnunet, calls, capsys, text):
+    summary = Model(DATASET, "3d_fullres", "nnUNetTrainerS2CA").fold(3) / SUMMARY
+    summary.parent.mkdir(parents=True)
+    summary.write_text(text)
+    assert crossval("-f", "0", "--backend", "debug") == 1
+    assert str(summary) in capsys.readouterr().err
+
+
+def test_a_copy_of_a_fold_beside_the_folds_is_left_out_of_the_table(nnunet, capsys):
+    assert crossval("-f", "0", "--backend", "debug") == 0
+    fold = Model(DATASET, "3d_fullres", "nnUNetTrainerS2CA").fold(0)
+    shutil.copytree(fold, fold.with_name("fold_0_old"))
+    capsys.readouterr()
+    assert crossval("-f", "0") == 0
+    assert capsys.readouterr().out.count("nnUNetTrainerS2CA     0  0.5000") == 1
 
 
 def test_a_fold_killed_half_way_is_resumed_by_the_next_call(nnunet, calls):
@@ -160,6 +283,115 @@ def test_a_fold_killed_half_way_is_resumed_by_the_next_call(nnunet, calls):
     assert outcome["code"] == 1
     assert crossval("-f", "0", "-tr", "nnUNetTrainerLong") == 0
     assert [call["arguments"][-1] for call in calls()] == ["--npz", "--c"]
+
+
+@pytest.fixture
+def start_crossval(nnunet, calls):
+    """Start the command in a session of its own, as in a terminal; returns once it trains."""
+    started = []
+
+    def start(*launcher: str, **popen) -> subprocess.Popen:
+        program = (*launcher, sys.executable, "-m", "nnunetv2_s2ca.cli", "crossval")
+        options = ("-d", "43", "-c", "3d_fullres", "-device", "cpu", "-f", "0", "-tr", LONG)
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(
+            [*program, *options], **(streams | popen), start_new_session=True
+        )
+        started.append(process.pid)
+        wait_for(calls)
+        return process
+
+    yield start
+    for group in (*started, *(call["pid"] for call in calls())):
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+
+
+def is_training(call: dict) -> bool:
+    """Whether any process of the training's group lives."""
+    for process in psutil.process_iter(["status"]):
+        with suppress(OSError):  # it has just ended
+            mine = os.getpgid(process.pid) == call["pid"]
+            if mine and process.info["status"] != psutil.STATUS_ZOMBIE:
+                return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("number", "send"),
+    [
+        (signal.SIGINT, os.killpg),  # as Ctrl-C
+        (signal.SIGTERM, os.kill),
+        (signal.SIGHUP, os.kill),
+    ],
+)
+def test_a_signal_that_ends_the_command_ends_its_trainings(start_crossval, calls, number, send):
+    process = start_crossval()
+    send(process.pid, number)
+    printed, _ = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    assert "interrupted" in printed
+    wait_for(lambda: not is_training(calls()[0]), 5)
+    assert crossval("-f", "0", "-tr", LONG) == 0
+    assert [call["arguments"][-1] for call in calls()] == ["--npz", "--c"]
+
+
+def test_a_terminal_that_closes_ends_the_trainings(start_crossval, calls):
+    ours, theirs = pty.openpty()
+    process = start_crossval(
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(theirs)
+    os.close(ours)
+    process.wait(20)
+    wait_for(lambda: not is_training(calls()[0]), 5)
+
+
+def test_a_hangup_leaves_the_command_alone_under_nohup(start_crossval, calls):
+    process = start_crossval("nohup")
+    os.killpg(process.pid, signal.SIGHUP)
+    time.sleep(1)
+    assert process.poll() is None
+    assert is_training(calls()[0])
+
+
+def test_what_outlives_a_killed_command_is_not_trained_a_second_time(start_crossval, calls, capsys):
+    start_crossval().kill()
+    (training,) = calls()
+    assert crossval("-f", "0", "-tr", LONG) == 1
+    assert len(calls()) == 1
+    printed = capsys.readouterr().out
+    assert f"fold_0 is already being trained, by process {training['pid']} on" in printed
+    # as the message says
+    command = printed.split("to end it there: ")[1].split(")")[0]
+    assert is_training(training)
+    subprocess.run(command, shell=True, check=True)
+    wait_for(lambda: not training_in(Model(DATASET, "3d_fullres", LONG).fold(0)), 5)
+    assert crossval("-f", "0", "-tr", LONG) == 0
+    assert [call["arguments"][-1] for call in calls()] == ["--npz", "--c"]
+
+
+def test_a_job_does_not_train_a_fold_beside_another(nnunet, calls):
+    model = Model(DATASET, "3d_fullres", "nnUNetTrainerS2CA")
+    job = TrainFold(name="fold", cores=None, model=model, fold=0, device="cpu")
+    with lock_fold(model.fold(0)), pytest.raises(UserError, match="already being trained"):
+        job()
+    assert not calls()
+    job()
+    assert len(calls()) == 1
+
+
+def test_a_file_system_without_locks_is_no_obstacle(nnunet, calls, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert crossval("-f", "0", "--backend", "debug") == 0
+    assert len(calls()) == 1
+    assert "cannot be locked (No locks available)" in capsys.readouterr().err
 
 
 def test_on_a_time_out_submitit_queues_the_job_again_and_it_goes_on(nnunet, calls):

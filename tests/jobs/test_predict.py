@@ -49,9 +49,32 @@ def test_there_are_no_more_parts_than_cases(nnunet, images, calls):
     assert len(calls()) == 5
 
 
+def test_a_second_call_starts_nothing(nnunet, images, calls, capsys):
+    assert predict(nnunet, "--backend", "debug") == 0
+    capsys.readouterr()
+    assert predict(nnunet) == 0
+    assert len(calls()) == 1
+    assert capsys.readouterr().out == f"5 cases are in {nnunet / 'out'}\n"
+
+
+def test_probabilities_that_are_asked_for_later_are_still_predicted(nnunet, images, calls):
+    assert predict(nnunet, "--backend", "debug") == 0
+    for _ in range(2):
+        assert predict(nnunet, "--backend", "debug", "--", "--save_probabilities") == 0
+    assert len(calls()) == 2
+
+
 def test_a_case_without_prediction_is_named(nnunet, images, capsys):
     assert predict(nnunet, "--", "--forget") == 1
     assert "case_3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("jobs", ["-2", "0", "many"])
+def test_an_impossible_number_of_jobs_is_refused(nnunet, images, calls, capsys, jobs):
+    with pytest.raises(SystemExit):
+        predict(nnunet, "--jobs", jobs)
+    assert "argument --jobs: expected a whole number" in capsys.readouterr().err
+    assert not calls()
 
 
 def test_a_folder_without_images_is_named(nnunet, capsys):

@@ -122,14 +122,59 @@ def test_finished_folds_are_not_submitted(nnunet, slurm, calls):
     assert "#SBATCH --array=0-2%3" in submitted(slurm)[0].splitlines()
 
 
-def test_prediction_is_submitted_in_parts(nnunet, slurm):
+def test_no_more_jobs_run_at_a_time_than_asked_for(nnunet, slurm):
+    assert crossval("--parallel", "2") == 0
+    assert "#SBATCH --array=0-4%2" in submitted(slurm)[0].splitlines()
+
+
+@pytest.fixture
+def predict(nnunet):
+    """A function that predicts six cases in three parts on SLURM, into the folder out."""
     images = nnunet / "images"
     images.mkdir()
     for case in range(6):
         (images / f"case_{case}_0000.nii.gz").touch()
     options = ["-i", str(images), "-o", str(nnunet / "out"), "-d", "43", "-c", "3d_fullres"]
-    assert main(["predict", *options, "--backend", "slurm", "--jobs", "3"]) == 0
+    return lambda: main(["predict", *options, "--backend", "slurm", "--jobs", "3"])
+
+
+def test_prediction_is_submitted_in_parts(slurm, predict):
+    assert predict() == 0
     assert "#SBATCH --array=0-2%3" in submitted(slurm)[0].splitlines()
+
+
+def test_parts_of_a_prediction_that_are_queued_are_not_submitted_twice(slurm, predict, capsys):
+    assert predict() == 0
+    assert predict() == 0
+    assert len(submitted(slurm)) == 1
+    assert capsys.readouterr().out.count("SLURM has it already") == 3
+
+
+def test_a_whole_prediction_is_not_submitted(nnunet, slurm, predict, capsys):
+    (nnunet / "out").mkdir()
+    for case in range(6):
+        (nnunet / f"out/case_{case}.nii.gz").touch()
+    assert predict() == 0
+    assert not submitted(slurm)
+    assert "6 cases are in" in capsys.readouterr().out
+
+
+def test_a_refusal_of_sbatch_is_passed_on(nnunet, slurm, capsys):
+    sbatch = slurm.parent / "bin/sbatch"
+    sbatch.write_text("#!/bin/bash\necho 'invalid partition specified: gpu' >&2; exit 1\n")
+    assert crossval() == 1
+    error = capsys.readouterr().err
+    assert "SLURM refused the jobs: invalid partition specified: gpu" in error
+    assert "login node" not in error
+    sbatch.write_text("#!/bin/bash\necho 'a riddle'\n")
+    assert crossval() == 1
+    assert "SLURM refused the jobs" in capsys.readouterr().err
+
+
+def test_without_sbatch_the_message_says_what_to_do(nnunet, slurm, capsys):
+    (slurm.parent / "bin/sbatch").unlink()
+    assert crossval() == 1
+    assert "--backend local" in capsys.readouterr().err
 
 
 def test_without_slurm_the_message_says_what_to_do(nnunet, monkeypatch, capsys):

@@ -218,7 +218,8 @@ def test_predictions_outside_the_folds_change_nothing(trained):
     before = (model / "s2ca_postprocessing.json").read_text()
     noise = np.full(SHAPE, 3, np.uint8)
     for case in range(4):
-        for folder in ("fold_all/validation", "predicted", "fold_0/predicted_next_stage"):
+        copies = ("fold_all/validation", "fold_0_old/validation")
+        for folder in (*copies, "predicted", "fold_0/predicted_next_stage"):
             write_labels(noise, model / folder / f"case_{case}.nii.gz")
     assert fit(model, "--overwrite") == 0
     assert (model / "s2ca_postprocessing.json").read_text() == before
