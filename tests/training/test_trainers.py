@@ -199,20 +199,6 @@ def test_2d_configuration_is_refused_with_what_works(make_trainer):
         trainer.initialize()
 
 
-def test_plan_with_three_stages_is_refused(make_trainer):
-    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA"], prepared=False, shape=(16, 16, 16))
-    assert len(trainer.configuration_manager.pool_op_kernel_sizes) < 4
-    with pytest.raises(ValueError, match="has 4 levels, but this configuration plans 3"):
-        trainer.initialize()
-
-
-def test_indivisible_patch_is_refused_with_axis_and_multiple(make_trainer):
-    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA"], prepared=False)
-    trainer.configuration_manager.configuration["patch_size"] = [40, 44, 32]
-    with pytest.raises(ValueError, match="axis 1 has 44 voxels, which must be a multiple of 8"):
-        trainer.initialize()
-
-
 def test_arguments_in_the_plan_precede_the_trainers(make_trainer):
     trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA"], prepared=False)
     trainer.configuration_manager.configuration["s2ca_net"] = {"encoder_branches": [[32, 1]]}
