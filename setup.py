@@ -46,12 +46,10 @@ setup(
     package_data={"nnunetv2_s2ca": [PTH_FILE.name]},
     cmdclass={"build_py": BuildWithPthFile},
     install_requires=[
+        # nnU-Net's own bound is lower, but compiled networks ask `torch.compiler.is_exporting`
         "torch>=2.7",
         "nnunetv2>=2.8",
-        "batchgenerators>=0.25.1",
-        "dynamic-network-architectures>=0.4.4",
-        "acvl-utils>=0.2.3",
-        "SimpleITK>=2.2.1",
+        "batchgeneratorsv2>=0.3.2",
         "timm>=1.0",
         "numpy>=1.24",
         "nibabel>=5.0",
@@ -71,11 +69,15 @@ setup(
         # the challenge's own program, under the AGPL: for those who ask for it, never needed
         "official": ["brats-evaluation>=0.0.10"],
         "dev": [
+            # benchmarks build nnU-Net's networks with the one, tests compare with the other
+            "dynamic-network-architectures>=0.4.4",
+            "SimpleITK>=2.2.1",
             "hypothesis>=6.100",
-            "mypy>=1.10",
+            # what these two accept changes from one minor version to the next
+            "mypy>=2.4,<2.5",
             "pytest>=8",
             "pytest-xdist>=3.5",
-            "ruff>=0.9",
+            "ruff>=0.17,<0.18",
             "setuptools>=77",
         ],
     },

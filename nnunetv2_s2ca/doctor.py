@@ -7,12 +7,12 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-
-from packaging.requirements import Requirement
 
 from nnunetv2_s2ca.link import PTH_FILE, pth_target
 
@@ -23,8 +23,14 @@ PATHS = {
     "nnUNet_preprocessed": "what nnUNetv2_plan_and_preprocess makes of them",
     "nnUNet_results": "the trained models",
 }
-# rough needs: one BraTS edition converted, preprocessed and trained; nnU-Net's workers and one step
+# the 1251 cases of BraTS 2021 have 8 MB each when converted and 14 MB more when preprocessed; the
+# rest is for the folds' checkpoints and predictions
 LOW_DISK_GB = 40
+# a fold's two checkpoints of 0.26 GB (weights and two moments of Adam; S2CA-Net-L 0.43), and the
+# third that is written before it replaces one
+LEAST_DISK_GB = 1
+# a training step at 128³ on a CPU takes 5.8 GB for a batch of one (results/speed/cpu.md), and
+# nnU-Net's batch is two; where there is a GPU, the dozen of nnU-Net's workers need as much
 LOW_MEMORY_GB = 12
 
 
@@ -47,18 +53,51 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Look at packages, trainer, folders, device and memory, one finding after the other."""
+    """Look at packages, trainer, folders, device and memory, one finding after the other.
+
+    A check that fails itself is a fatal finding, and the others go on.
+    """
     yield Finding("python", f"{platform.python_version()} at {sys.executable}")
-    yield from _packages()
-    yield _trainer()
-    for name, purpose in PATHS.items():
-        yield _folder(name, purpose)
-    yield _device()
-    yield _memory()
+    try:
+        yield from _packages()
+    except Exception as error:
+        yield _failed("packages", error)
+    checks: dict[str, Callable[[], Finding]] = {
+        TRAINER: _trainer,
+        **{name: partial(_folder, name) for name in PATHS},
+        "device": _device,
+        "memory": _memory,
+    }
+    for topic, check in checks.items():
+        try:
+            yield check()
+        except Exception as error:
+            yield _failed(topic, error)
+
+
+def _failed(topic: str, error: Exception) -> Finding:
+    return Finding(
+        topic,
+        f"cannot be examined: {type(error).__name__}: {error}",
+        "reinstall the package that the message names",
+        fatal=True,
+    )
 
 
 def _packages() -> Iterator[Finding]:
-    yield Finding(PACKAGE, version(PACKAGE))
+    # here, since this package may be what is missing
+    from packaging.requirements import Requirement
+
+    try:
+        yield Finding(PACKAGE, version(PACKAGE))
+    except PackageNotFoundError:
+        yield Finding(
+            PACKAGE,
+            "is not installed, so what it needs is unknown",
+            "pip install . (in the folder that holds its setup.py)",
+            fatal=True,
+        )
+        return
     for line in requires(PACKAGE) or []:
         requirement = Requirement(line)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
@@ -79,8 +118,8 @@ def _packages() -> Iterator[Finding]:
 
 
 def _trainer() -> Finding:
+    find_objects = importlib.import_module("nnunetv2.utilities.find_objects")
     try:
-        find_objects = importlib.import_module("nnunetv2.utilities.find_objects")
         trainer = find_objects.recursive_find_trainer_class_by_name(TRAINER)
     except RuntimeError:
         return Finding(
@@ -90,36 +129,53 @@ def _trainer() -> Finding:
             f"set nnUNet_extTrainer={PTH_FILE.with_name('training')}",
             fatal=True,
         )
-    except Exception as error:
-        return Finding(
-            TRAINER,
-            f"nnU-Net fails when it looks for it: {type(error).__name__}: {error}",
-            "reinstall the package that the message names",
-            fatal=True,
-        )
     source = sys.modules[trainer.__module__].__file__ if trainer.__module__ in sys.modules else "?"
     return Finding(TRAINER, f"found by nnU-Net, from {source}")
 
 
-def _folder(name: str, purpose: str) -> Finding:
+def _folder(name: str) -> Finding:
     value = os.environ.get(name)
     if not value:
         return Finding(
             name,
-            f"is not set; it is the folder for {purpose}",
+            f"is not set; it is the folder for {PATHS[name]}",
             f"make a folder and set the environment variable {name} to it",
             fatal=True,
         )
+    if value.startswith("~"):
+        return Finding(
+            name,
+            f"{value} is not in your home folder, since nnU-Net takes the ~ for a name",
+            f"set {name} to the whole path, or leave out the quotes around the ~",
+            fatal=True,
+        )
     folder = Path(value)
-    if not folder.is_dir():
-        return Finding(name, f"{folder} is no folder", f'mkdir -p "{folder}"', fatal=True)
-    if not os.access(folder, os.W_OK):
-        return Finding(name, f"{folder} cannot be written to", "choose another folder", fatal=True)
-    free = shutil.disk_usage(folder).free / 1e9
+    try:
+        free = shutil.disk_usage(folder).free / 1e9
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (FileNotFoundError, NotADirectoryError):
+        file = next((path for path in (folder, *folder.parents) if path.is_file()), None)
+        if file is not None:
+            return Finding(name, f"{file} is a file", f"set {name} to a folder", fatal=True)
+        return Finding(name, f"{folder} does not exist", f"create the folder {folder}", fatal=True)
+    except OSError as error:
+        return Finding(
+            name,
+            f"{folder} cannot be written to: {error.strerror}",
+            f"set {name} to a folder that you may write to",
+            fatal=True,
+        )
+    remedies = []
+    if free < LOW_DISK_GB:
+        remedies.append(
+            f"free space on this disk, or set {name} to a folder on another: a BraTS edition needs "
+            f"up to {LOW_DISK_GB} GB in all"
+        )
+    if not folder.is_absolute():
+        remedies.append(f"set {name} to {folder.absolute()}, which holds in every directory")
     return Finding(
-        name,
-        f"{folder}, {free:.0f} GB free",
-        "" if free >= LOW_DISK_GB else f"a BraTS edition needs up to {LOW_DISK_GB} GB in all",
+        name, f"{folder}, {free:.3g} GB free", "; ".join(remedies), fatal=free < LEAST_DISK_GB
     )
 
 

@@ -35,7 +35,16 @@ def link() -> Path:
 
 
 def unlink() -> Path:
-    """Take the `.pth` file away, if it is there; returns where it was."""
+    """Take the `.pth` file away, if it is there; returns where it was.
+
+    Raises:
+        UserError: if site-packages cannot be written to.
+    """
     target = pth_target()
-    target.unlink(missing_ok=True)
+    try:
+        target.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"cannot remove {target} ({error.strerror}); run this with the rights of who wrote it"
+        ) from error
     return target

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
+from dataclasses import asdict
 
 import nibabel as nib
 import numpy as np
@@ -121,6 +126,7 @@ def test_low_dice_is_an_error(tmp_path):
         ({"held_out": 0}, "held out"),
         ({"folds": ()}, "folds"),
         ({"folds": (0, 5)}, "5"),
+        ({"folds": (0, 0)}, r"\(0, 0\).*each once"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):
@@ -139,6 +145,36 @@ def test_demo_of_other_settings_is_refused(tmp_path):
     state = {"settings": {"patients": 5}, "done": []}
     (tmp_path / "demo_state.json").write_text(json.dumps(state))
     with pytest.raises(UserError, match="other settings"):
+        run_demo(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]", '{"settings": {}}'])
+def test_damaged_state_is_named_with_what_to_do(tmp_path, content):
+    (tmp_path / "demo_state.json").write_text(content)
+    with pytest.raises(UserError, match=r"demo_state\.json is damaged.*delete"):
+        run_demo(tmp_path)
+
+
+@pytest.mark.parametrize("output", ["file/demo", "x" * 300])
+def test_impossible_folder_is_named_with_what_to_do(tmp_path, capsys, output):
+    (tmp_path / "file").touch()
+    assert cli.main(["demo", str(tmp_path / output)]) == 1
+    error = capsys.readouterr().err
+    assert str(tmp_path / output) in error
+    assert "give a folder that you may write to" in error
+
+
+@pytest.mark.parametrize("state", [[], ["demo_state.json"]])
+def test_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch, state):
+    for name in state:
+        settings = json.loads(json.dumps(asdict(DemoSettings())))
+        (tmp_path / name).write_text(json.dumps({"settings": settings, "done": []}))
+
+    def refuse(path, *args, **kwargs):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.write_text", refuse)
+    with pytest.raises(UserError, match=r"Permission denied.*give a folder"):
         run_demo(tmp_path)
 
 
@@ -169,13 +205,20 @@ def test_failure_names_job_code_and_log_and_quotes_its_end(tmp_path):
     assert "line 50" not in message
 
 
+SLEEPER_WITH_CHILD = (
+    "import subprocess, sys, time, pathlib\n"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+    "pathlib.Path('child').write_text(str(child.pid))\n"
+    "time.sleep(600)\n"
+)
+
+
+def child_runs(folder):
+    pid = int((folder / "child").read_text())
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
 def test_failure_ends_the_other_jobs_and_their_children(tmp_path):
-    sleeper = (
-        "import subprocess, sys, time, pathlib\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
-        "pathlib.Path('child').write_text(str(child.pid))\n"
-        "time.sleep(600)\n"
-    )
     failing = (
         "import time, pathlib\n"
         "while not (pathlib.Path('child').exists() and pathlib.Path('child').read_text()):\n"
@@ -183,13 +226,30 @@ def test_failure_ends_the_other_jobs_and_their_children(tmp_path):
         "raise SystemExit(1)\n"
     )
     jobs = [
-        Job("sleeper", python(sleeper), tmp_path / "sleeper.log"),
+        Job("sleeper", python(SLEEPER_WITH_CHILD), tmp_path / "sleeper.log"),
         Job("failing", python(failing), tmp_path / "failing.log"),
     ]
     with pytest.raises(UserError, match="failing"):
         run(jobs, tmp_path, at_once=2)
-    pid = int((tmp_path / "child").read_text())
-    assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    assert not child_runs(tmp_path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes without a signal")
+def test_termination_ends_the_jobs_and_their_children(tmp_path):
+    program = (
+        "import os, sys, pathlib\n"
+        "from nnunetv2_s2ca.demo.processes import Job, run_jobs\n"
+        f"command = (sys.executable, '-c', {SLEEPER_WITH_CHILD!r})\n"
+        "job = Job('sleeper', command, pathlib.Path('log'))\n"
+        "run_jobs([job], at_once=1, environment=os.environ, folder=pathlib.Path(), say=print)\n"
+    )
+    process = subprocess.Popen(python(program), cwd=tmp_path)
+    while not ((tmp_path / "child").exists() and (tmp_path / "child").read_text()):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert not child_runs(tmp_path)
 
 
 def test_no_more_jobs_at_once_than_asked(tmp_path):

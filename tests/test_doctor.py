@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import importlib.metadata
+import os
+import sys
+from types import SimpleNamespace
+
 import pytest
+import torch
 
 from nnunetv2_s2ca import cli, doctor, startup
 
@@ -36,16 +43,104 @@ def test_unset_path_is_fatal_and_named(healthy, monkeypatch, capsys, name):
 
 
 def test_missing_folder_is_fatal_and_the_remedy_makes_it(healthy, monkeypatch):
-    monkeypatch.setenv("nnUNet_raw", str(healthy / "none"))
+    monkeypatch.setenv("nnUNet_raw", str(healthy / "none" / "raw"))
     finding = _finding("nnUNet_raw")
     assert finding.fatal
-    assert finding.remedy == f'mkdir -p "{healthy / "none"}"'
+    assert finding.remedy == f"create the folder {healthy / 'none' / 'raw'}"
 
 
-def test_folder_that_is_a_file_is_fatal(healthy, monkeypatch):
+@pytest.mark.parametrize("below", ["", "raw", "raw/deeper"])
+def test_path_through_a_file_is_fatal_and_names_the_file(healthy, monkeypatch, below):
     (healthy / "file").touch()
-    monkeypatch.setenv("nnUNet_results", str(healthy / "file"))
-    assert _finding("nnUNet_results").fatal
+    monkeypatch.setenv("nnUNet_raw", str(healthy / "file" / below))
+    finding = _finding("nnUNet_raw")
+    assert finding.fatal
+    assert finding.text == f"{healthy / 'file'} is a file"
+    assert finding.remedy == "set nnUNet_raw to a folder"
+
+
+def test_home_folder_in_quotes_is_fatal_and_the_remedy_says_why(healthy, monkeypatch):
+    monkeypatch.setenv("nnUNet_raw", "~/raw")
+    finding = _finding("nnUNet_raw")
+    assert finding.fatal
+    assert "takes the ~ for a name" in finding.text
+    assert "quotes" in finding.remedy
+
+
+def test_overlong_name_is_fatal_and_ends_nothing(healthy, monkeypatch, capsys):
+    monkeypatch.setenv("nnUNet_raw", str(healthy / ("x" * 300)))
+    assert cli.main(["doctor"]) == 1
+    output = capsys.readouterr().out
+    assert "File name too long" in output
+    assert "memory" in output
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.EDQUOT])
+def test_folder_that_takes_no_file_is_fatal_and_the_reason_is_told(healthy, monkeypatch, code):
+    def refuse(*, dir):
+        raise OSError(code, os.strerror(code), dir)
+
+    monkeypatch.setattr(doctor.tempfile, "TemporaryFile", refuse)
+    finding = _finding("nnUNet_results")
+    assert finding.fatal
+    assert os.strerror(code) in finding.text
+    assert finding.remedy == "set nnUNet_results to a folder that you may write to"
+
+
+def test_folder_is_left_as_it_was(healthy):
+    assert not _finding("nnUNet_raw").fatal
+    assert list((healthy / "nnUNet_raw").iterdir()) == []
+
+
+def test_relative_folder_warns_and_the_remedy_is_the_whole_path(healthy, monkeypatch):
+    monkeypatch.chdir(healthy)
+    monkeypatch.setenv("nnUNet_raw", "nnUNet_raw")
+    finding = _finding("nnUNet_raw")
+    assert not finding.fatal
+    assert str(healthy / "nnUNet_raw") in finding.remedy
+
+
+def test_full_disk_is_fatal_and_the_remedy_is_space_or_another_disk(healthy, monkeypatch):
+    monkeypatch.setattr(
+        doctor.shutil, "disk_usage", lambda folder: SimpleNamespace(free=200_000_000)
+    )
+    finding = _finding("nnUNet_results")
+    assert finding.fatal
+    assert "0.2 GB free" in finding.text
+    assert "free space on this disk, or set nnUNet_results" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("module", "topic"),
+    [("packaging.requirements", "packages"), ("torch", "device"), ("psutil", "memory")],
+)
+def test_package_that_cannot_be_imported_is_fatal_and_the_other_checks_go_on(
+    healthy, monkeypatch, capsys, module, topic
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    assert cli.main(["doctor"]) == 1
+    failed = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
+    assert len(failed) == 1
+    assert topic in failed[0]
+    assert module in failed[0]
+
+
+def test_own_package_without_metadata_is_fatal_and_the_remedy_installs_it(healthy, monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "distribution", _not_installed)
+    finding = _finding("nnunetv2-s2ca")
+    assert finding.fatal
+    assert finding.remedy.startswith("pip install .")
+
+
+def test_missing_package_is_fatal_and_the_remedy_installs_it(healthy, monkeypatch):
+    real = doctor.version
+    monkeypatch.setattr(
+        doctor, "version", lambda name: _not_installed(name) if name == "timm" else real(name)
+    )
+    finding = _finding("timm")
+    assert finding.fatal
+    assert finding.text == "is not installed"
+    assert finding.remedy == 'pip install "timm>=1.0"'
 
 
 def test_old_package_is_fatal_and_the_remedy_installs_a_newer_one(healthy, monkeypatch):
@@ -63,6 +158,35 @@ def test_unseen_trainer_is_fatal_and_the_remedy_is_link(healthy, monkeypatch):
     assert "s2ca link" in finding.remedy
 
 
+def test_trainer_that_cannot_be_imported_is_fatal_and_the_reason_is_told(healthy, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nnunetv2_s2ca.training", None)
+    finding = _finding("nnUNetTrainerS2CA")
+    assert finding.fatal
+    assert "nnunetv2_s2ca.training" in finding.text
+    assert "reinstall" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "text", "remedy"),
+    [
+        (True, False, "cuda: Card (80 GB), Card (80 GB)", ""),
+        (False, True, "mps; give nnU-Net's commands `-device mps`", ""),
+        (False, False, "no GPU that PyTorch can use", "-device cpu"),
+    ],
+)
+def test_device_is_the_best_that_pytorch_can_use(healthy, monkeypatch, cuda, mps, text, remedy):
+    card = SimpleNamespace(name="Card", total_memory=80e9)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    finding = _finding("device")
+    assert text in finding.text
+    assert remedy in finding.remedy
+    assert bool(finding.remedy) == bool(remedy)
+    assert not finding.fatal
+
+
 def test_little_disk_and_memory_warn_but_do_not_forbid(healthy, monkeypatch):
     monkeypatch.setattr(doctor, "LOW_DISK_GB", 1e9)
     monkeypatch.setattr(doctor, "LOW_MEMORY_GB", 1e9)
@@ -70,3 +194,7 @@ def test_little_disk_and_memory_warn_but_do_not_forbid(healthy, monkeypatch):
         finding = _finding(topic)
         assert finding.remedy
         assert not finding.fatal
+
+
+def _not_installed(name):
+    raise importlib.metadata.PackageNotFoundError(name)

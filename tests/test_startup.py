@@ -82,6 +82,22 @@ def test_link_that_cannot_be_written_says_what_else_works(monkeypatch, tmp_path)
         link.link()
 
 
+def test_link_is_removed_also_where_there_is_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(link, "pth_target", lambda: tmp_path / "x.pth")
+    link.link()
+    for _ in range(2):
+        assert link.unlink() == tmp_path / "x.pth"
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_link_that_cannot_be_removed_says_where_it_is_and_who_may(monkeypatch, tmp_path):
+    # nobody may unlink a folder
+    monkeypatch.setattr(link, "pth_target", lambda: tmp_path)
+    with pytest.raises(link.UserError, match="with the rights") as error:
+        link.unlink()
+    assert str(tmp_path) in str(error.value)
+
+
 def test_trainer_is_found_through_the_environment_variable_where_pth_files_are_not_read():
     training = link.PTH_FILE.with_name("training")
     code = (

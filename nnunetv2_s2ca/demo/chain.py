@@ -48,7 +48,7 @@ class DemoSettings:
         device: "cpu", "cuda" or "mps".
 
     Raises:
-        UserError: if too few patients or unknown folds are asked for.
+        UserError: if too few patients, unknown folds or a fold twice are asked for.
     """
 
     patients: int = 12
@@ -67,8 +67,11 @@ class DemoSettings:
             )
         if self.held_out < 1:
             raise UserError("no patient is held out; expected at least 1, to be predicted")
-        if not self.folds or not set(self.folds) <= set(range(NUM_FOLDS)):
-            raise UserError(f"folds {self.folds} were asked for; expected some of 0, 1, 2, 3, 4")
+        once = len(set(self.folds)) == len(self.folds)
+        if not self.folds or not once or not set(self.folds) <= set(range(NUM_FOLDS)):
+            raise UserError(
+                f"folds {self.folds} were asked for; expected some of 0, 1, 2, 3, 4, each once"
+            )
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def run_demo(
         say: takes the lines that tell how far it is.
 
     Raises:
-        UserError: if `output` holds something else, or a step fails.
+        UserError: if `output` holds something else or cannot be written to, or a step fails.
     """
     return _Chain(Path(output).resolve(), settings or DemoSettings(), say).run()
 
@@ -291,21 +294,41 @@ tumour core, ET enhancing tumour.
 
 def _open_output(output: Path, settings: DemoSettings) -> list[str]:
     """Make the folder, or find out which steps an earlier demo has done in it."""
-    state = output / STATE_FILE
-    if state.exists():
-        content = json.loads(state.read_text(encoding="utf-8"))
-        if content["settings"] != _as_json(settings):
+    try:
+        if (output / STATE_FILE).exists():
+            done = _read_state(output, settings)
+        elif output.exists() and (not output.is_dir() or any(output.iterdir())):
             raise UserError(
-                f"{output} holds a demo with other settings; give another folder, or delete it"
+                f"{output} exists and is no demo's folder; give one that is empty or does not exist"
             )
-        return content["done"]
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        else:
+            output.mkdir(parents=True, exist_ok=True)
+            done = []
+        _write_state(output, settings, done)
+    except OSError as error:
         raise UserError(
-            f"{output} exists and is no demo's folder; give one that is empty or does not exist"
+            f"{output} cannot be used ({error.strerror}: {error.filename}); give a folder that you "
+            "may write to"
+        ) from error
+    return done
+
+
+def _read_state(output: Path, settings: DemoSettings) -> list[str]:
+    """The steps that an earlier demo of these settings has done."""
+    state = output / STATE_FILE
+    try:
+        content = json.loads(state.read_text(encoding="utf-8"))
+        earlier, done = content["settings"], content["done"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{state} is damaged, so how far the demo came is not known; give another folder, or "
+            f"delete {output}"
+        ) from error
+    if earlier != _as_json(settings):
+        raise UserError(
+            f"{output} holds a demo with other settings; give another folder, or delete it"
         )
-    output.mkdir(parents=True, exist_ok=True)
-    _write_state(output, settings, [])
-    return []
+    return done
 
 
 def _write_state(output: Path, settings: DemoSettings, done: list[str]) -> None:

@@ -16,12 +16,13 @@ from pathlib import Path
 import psutil
 
 from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.jobs.signals import signals_as_exceptions
 
 STATUS_INTERVAL = 20.0  # seconds
 TAIL_LINES = 20
 
 # nnU-Net's commands by the functions behind them: run by this very interpreter, they need no
-# scripts on the path, and `register` shows them our trainers even without our `.pth` file.
+# scripts on the path.
 # With `-device cpu` nnU-Net asks for as many threads as it counts cores: here a job's share.
 # OMP_THREAD_LIMIT is no way out: oneDNN waits for ever for the threads that it holds back.
 _ENTRY_POINTS = {
@@ -35,7 +36,6 @@ _ENTRY_POINTS = {
 _PROGRAM = (
     "import multiprocessing, os, sys; "
     "multiprocessing.cpu_count = lambda: int(os.environ['OMP_NUM_THREADS']); "
-    "from nnunetv2_s2ca.startup import register; register(); "
     "from {module} import {function} as run; sys.exit(run())"
 )
 
@@ -97,6 +97,8 @@ def run_jobs(
 ) -> None:
     """Run jobs in parallel; none is left running when this returns or raises.
 
+    SIGTERM and SIGHUP raise here, as Ctrl-C does.
+
     Args:
         jobs: to run, in this order.
         at_once: how many may run at the same time.
@@ -110,23 +112,24 @@ def run_jobs(
     waiting = deque(jobs)
     running: dict[Job, subprocess.Popen] = {}
     told = time.monotonic()
-    try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                job = waiting.popleft()
-                running[job] = _start(job, environment, folder)
-            time.sleep(0.2)
-            for job, process in list(running.items()):
-                if process.poll() is not None:
-                    del running[job]
-                    if process.returncode:
-                        raise UserError(_failure(job, process.returncode))
-            if running and time.monotonic() - told > STATUS_INTERVAL:
-                say("; ".join(f"{job.name}: {_status(job.log)}" for job in running))
-                told = time.monotonic()
-    finally:
-        for process in running.values():
-            _kill(process)
+    with signals_as_exceptions():
+        try:
+            while waiting or running:
+                while waiting and len(running) < at_once:
+                    job = waiting.popleft()
+                    running[job] = _start(job, environment, folder)
+                time.sleep(0.2)
+                for job, process in list(running.items()):
+                    if process.poll() is not None:
+                        del running[job]
+                        if process.returncode:
+                            raise UserError(_failure(job, process.returncode))
+                if running and time.monotonic() - told > STATUS_INTERVAL:
+                    say("; ".join(f"{job.name}: {_status(job.log)}" for job in running))
+                    told = time.monotonic()
+        finally:
+            for process in running.values():
+                _kill(process)
 
 
 def _start(job: Job, environment: Mapping[str, str], folder: Path) -> subprocess.Popen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,15 +66,18 @@ def _why_not(configuration_manager: ConfigurationManager) -> str | None:
             f"S2CA-Net has {NUM_STAGES} levels, but this configuration plans {len(strides)} for "
             f"patches of {patch_size}; its images are too small."
         )
-    for axis, size in enumerate(patch_size):
-        total = 1
-        for stride in strides:
-            total *= stride[axis]
+    totals = [math.prod(stride[axis] for stride in strides) for axis in range(3)]
+    for axis, (size, total) in enumerate(zip(patch_size, totals, strict=True)):
         if size % total:
             return (
                 f"The patch size {patch_size} is not divisible by the strides of S2CA-Net: axis "
                 f"{axis} has {size} voxels, which must be a multiple of {total}."
             )
+    if list(patch_size) == totals:
+        return (
+            f"The patch size {patch_size} leaves a single voxel at S2CA-Net's coarsest level, on "
+            f"which instance norm is undefined; a larger patch is needed."
+        )
     return None
 
 

@@ -116,7 +116,7 @@ def _record_rates(trainer, *, iterations, network=False):
     rates = []
     trainer.num_iterations_per_epoch = iterations
     if not network:
-        trainer.build_network_architecture = lambda *args, **kwargs: Dot()
+        trainer.build_network_architecture = lambda plans_manager, *args: Dot()
     if not trainer.was_initialized:
         trainer.initialize()
     step = trainer.optimizer.step

@@ -17,6 +17,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_s2ca import S2CANet, startup, training
 from nnunetv2_s2ca.training import TRAINERS
 from nnunetv2_s2ca.training.catalogue import count_parameters, describe_trainers
+from tests.commands import run
 from tests.training import tiny_dataset
 
 startup.register()
@@ -199,18 +200,13 @@ def test_2d_configuration_is_refused_with_what_works(make_trainer):
         trainer.initialize()
 
 
-def test_plan_with_three_stages_is_refused(make_trainer):
-    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA"], prepared=False, shape=(16, 16, 16))
-    assert len(trainer.configuration_manager.pool_op_kernel_sizes) < 4
-    with pytest.raises(ValueError, match="has 4 levels, but this configuration plans 3"):
-        trainer.initialize()
-
-
-def test_indivisible_patch_is_refused_with_axis_and_multiple(make_trainer):
-    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA"], prepared=False)
-    trainer.configuration_manager.configuration["patch_size"] = [40, 44, 32]
-    with pytest.raises(ValueError, match="axis 1 has 44 voxels, which must be a multiple of 8"):
-        trainer.initialize()
+@pytest.mark.slow
+def test_nnunets_command_finds_our_trainer_by_itself(nnunet_folders, monkeypatch):
+    tiny_dataset.make_dataset(nnunet_folders)
+    monkeypatch.delenv("nnUNet_extTrainer", raising=False)
+    # refusing is the quickest thing that our trainer does; `run` quotes it as it fails
+    with pytest.raises(AssertionError, match=r"3D network.*2D patches.*work: 3d_fullres"):
+        run("nnUNetv2_train", 777, "2d", 0, "-tr", "nnUNetTrainerS2CA", "-device", "cpu")
 
 
 def test_arguments_in_the_plan_precede_the_trainers(make_trainer):
