@@ -49,7 +49,12 @@ setup(
         # nnU-Net's own bound is lower, but compiled networks ask `torch.compiler.is_exporting`
         "torch>=2.7",
         "nnunetv2>=2.8",
+        # nnU-Net brings these; named for the versions that the plug-in is tested with
+        "batchgenerators>=0.25.1",
         "batchgeneratorsv2>=0.3.2",
+        "dynamic-network-architectures>=0.4.4",
+        "acvl-utils>=0.2.3",
+        "SimpleITK>=2.2.1",
         "timm>=1.0",
         "numpy>=1.24",
         "nibabel>=5.0",
@@ -69,9 +74,6 @@ setup(
         # the challenge's own program, under the AGPL: for those who ask for it, never needed
         "official": ["brats-evaluation>=0.0.10"],
         "dev": [
-            # benchmarks build nnU-Net's networks with the one, tests compare with the other
-            "dynamic-network-architectures>=0.4.4",
-            "SimpleITK>=2.2.1",
             "hypothesis>=6.100",
             # what these two accept changes from one minor version to the next
             "mypy>=2.4,<2.5",

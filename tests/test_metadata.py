@@ -11,6 +11,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 CHECKOUT = Path(__file__).parents[1]
+# what nnU-Net is built on; named for the versions, whether or not a module imports it
+BESIDE_NNUNET = {
+    "acvl-utils",
+    "batchgenerators",
+    "dynamic-network-architectures",
+    "simpleitk",
+}
 OF_AN_EXTRA = CHECKOUT / "nnunetv2_s2ca" / "evaluation" / "official.py"
 
 
@@ -34,4 +41,4 @@ def _imported_packages():
 def test_package_needs_what_it_imports_and_no_more():
     needed = [Requirement(line) for line in requires("nnunetv2-s2ca")]
     names = {canonicalize_name(item.name) for item in needed if item.marker is None}
-    assert names == _imported_packages()
+    assert names - BESIDE_NNUNET == _imported_packages()
