@@ -26,6 +26,9 @@ SHORT_NAMES = {
     "gross tumour volume": "GTV",
 }
 
+# How many unknown labels an error names: an image in the place of labels has thousands
+NAMED_LABELS = 5
+
 # Single labels, as the source has them, that the challenge scores besides the regions that a
 # network is trained on: settings of brats-evaluation 0.0.10, and dataset.json of the MSD
 SCORED_BESIDES = {
@@ -74,16 +77,18 @@ class LabelScheme:
         Raises:
             UserError: It has such labels; the message names `path` and them.
         """
-        if segmentation.min(initial=0) < 0:
+        if segmentation.min(initial=0) < 0 or segmentation.max(initial=0) > max(self.labels):
             present = np.unique(segmentation)
         else:
-            # a bincount is one pass over the voxels, where np.unique would sort them
+            # a bincount is one pass over the voxels, where np.unique would sort them; but it
+            # takes a cell for every number up to the largest
             present = np.flatnonzero(np.bincount(segmentation.ravel(order="K")))
         unknown = sorted(set(present.tolist()) - self.labels)
         if unknown:
             raise UserError(
                 f"{path} holds the label{'s' * (len(unknown) > 1)} "
-                f"{', '.join(map(str, unknown))}; expected {sorted(self.labels)}"
+                f"{', '.join(map(str, unknown[:NAMED_LABELS]))}"
+                f"{' and others' * (len(unknown) > NAMED_LABELS)}; expected {sorted(self.labels)}"
             )
 
 

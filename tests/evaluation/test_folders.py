@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+import struct
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -139,9 +142,66 @@ def fraction(reference, prediction):
     write_labels(labels, prediction / "case_2.nii.gz", spacing=(1, 1, 2))
 
 
-def damaged(reference, prediction):
+def strange_labels(reference, prediction):
+    labels = np.where(tumour(), 2_000_000_000, 0).astype(np.int32)
+    write_array(labels, prediction / "case_2.nii.gz")
+
+
+def complex_numbers(reference, prediction):
+    write_array(tumour().astype(np.complex64), prediction / "case_2.nii.gz")
+
+
+def colours(reference, prediction):
+    rgb = np.zeros(SHAPE, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    write_array(rgb, prediction / "case_2.nii.gz")
+
+
+def truncated(reference, prediction):
     content = (prediction / "case_2.nii.gz").read_bytes()
     (prediction / "case_2.nii.gz").write_bytes(content[: len(content) // 2])
+
+
+def no_bytes(reference, prediction):
+    (prediction / "case_2.nii.gz").write_bytes(b"")
+
+
+def no_image(reference, prediction):
+    (prediction / "case_2.nii.gz").write_text("a message of the download's server")
+
+
+def unknown_datatype(reference, prediction):
+    write_header(prediction / "case_2.nii.gz", offset=70, value=struct.pack("<h", 9999))
+
+
+def nine_dimensions(reference, prediction):
+    write_header(prediction / "case_2.nii.gz", offset=40, value=struct.pack("<h", 9))
+
+
+def negative_dimension(reference, prediction):
+    write_header(prediction / "case_2.nii.gz", offset=42, value=struct.pack("<h", -5))
+
+
+def immense_dimensions(reference, prediction):
+    write_header(prediction / "case_2.nii.gz", offset=42, value=struct.pack("<3h", *[32000] * 3))
+
+
+def voxels_at_no_number(reference, prediction):
+    write_header(prediction / "case_2.nii.gz", offset=108, value=struct.pack("<f", np.nan))
+
+
+def voxels_at_infinity(reference, prediction):
+    write_header(prediction / "case_2.nii.gz", offset=108, value=struct.pack("<f", np.inf))
+
+
+def write_array(array, path):
+    nib.save(nib.Nifti1Image(array, nib.load(path).affine), path)
+
+
+def write_header(path, *, offset: int, value: bytes):
+    """Overwrite some bytes of a NIfTI file's header."""
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[offset : offset + len(value)] = value
+    path.write_bytes(gzip.compress(content))
 
 
 TROUBLES = {
@@ -152,7 +212,18 @@ TROUBLES = {
     other_origin: "origin",
     unknown_label: "label 4",
     fraction: "whole numbers",
-    damaged: "cannot be read",
+    strange_labels: "label 2000000000",
+    complex_numbers: "complex64",
+    colours: "colours",
+    truncated: "cannot be read",
+    no_bytes: "cannot be read",
+    no_image: "cannot be read",
+    unknown_datatype: "cannot be read",
+    nine_dimensions: "cannot be read",
+    negative_dimension: "cannot be read",
+    immense_dimensions: "cannot be read",
+    voxels_at_no_number: "cannot be read",
+    voxels_at_infinity: "cannot be read",
 }
 
 
@@ -174,6 +245,14 @@ def test_keep_going_scores_the_rest_and_still_exits_with_1(folders, capsys, spoi
     assert evaluate(folders, "--keep-going") == 1
     assert "case_2" in capsys.readouterr().err
     assert {row["case"] for row in rows_of(folders[1])} == {"case_0", "case_1", "case_3"}
+
+
+def test_an_image_in_the_place_of_labels_is_refused_in_few_words(folders, capsys):
+    write_array(
+        np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE), folders[1] / "case_2.nii.gz"
+    )
+    assert evaluate(folders) == 1
+    assert "holds the labels 4, 5, 6, 7, 8 and others; expected" in capsys.readouterr().err
 
 
 def test_folders_without_a_common_case_are_refused(folders, tmp_path, capsys):
