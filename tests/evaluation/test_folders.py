@@ -110,6 +110,13 @@ def test_existing_results_stay_unless_asked(folders, capsys):
     assert rows_of(folders[1]) == before
 
 
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_an_output_folder_that_is_a_file_is_refused(folders, tmp_path, capsys, place):
+    (tmp_path / "file").write_text("the user's own")
+    assert evaluate(folders, "-o", str(tmp_path / place)) == 1
+    assert f"{tmp_path / 'file'} is a file" in capsys.readouterr().err
+
+
 def no_prediction(reference, prediction):
     (prediction / "case_2.nii.gz").unlink()
 
@@ -237,6 +244,17 @@ def test_a_case_in_trouble_is_named_and_nothing_is_written(folders, capsys, spoi
     assert "case_2" in message
     assert word in message
     assert not (folders[1] / "s2ca_evaluation").exists()
+
+
+def test_all_cases_in_trouble_are_named_at_once(folders, capsys):
+    reference, prediction = folders
+    (prediction / "case_0.nii.gz").unlink()
+    (reference / "case_1.nii.gz").unlink()
+    truncated(*folders)
+    assert evaluate(folders) == 1
+    message = capsys.readouterr().err
+    assert "3 cases have troubles" in message
+    assert all(f"case_{number}" in message for number in range(3))
 
 
 @pytest.mark.parametrize("spoil", TROUBLES, ids=lambda v: v.__name__)
