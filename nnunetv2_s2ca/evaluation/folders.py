@@ -45,8 +45,9 @@ def evaluate_folders(
         progress: Wraps the finished cases, given their number.
 
     Raises:
-        UserError: Results exist already; `output` is a file; a folder is missing or empty; or any case has a
-            trouble, without `keep_going`. All of them are named, and nothing is written.
+        UserError: Results exist already; `output` is a file; a folder is missing or empty; or,
+            without `keep_going`, any case has a trouble. All of them are named, and nothing is
+            written.
     """
     check_output_folder(output)
     existing = [name for name in (METRICS_FILE, SUMMARY_FILE) if (output / name).exists()]

@@ -14,7 +14,7 @@ from typing import Any
 from nnunetv2_s2ca.errors import UserError
 from nnunetv2_s2ca.evaluation.case import RegionMetrics
 from nnunetv2_s2ca.evaluation.cohort import CohortResult
-from nnunetv2_s2ca.evaluation.rules import Rules
+from nnunetv2_s2ca.evaluation.rules import RULES, Rules
 from nnunetv2_s2ca.evaluation.statistics import Comparison, Summary, compare, summarise
 from nnunetv2_s2ca.files import write_text
 
@@ -125,6 +125,8 @@ def read_metrics(path: Path) -> MetricsTable:
             for row in rows
         }
         ((rules, tolerance),) = {(row["rules"], float(row["nsd_tolerance_mm"])) for row in rows}
+        if rules not in RULES:
+            raise ValueError(f"unknown rules {rules!r}; there are {', '.join(RULES)}")
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{file} is not a table of `s2ca evaluate`: {type(error).__name__}: {error}"

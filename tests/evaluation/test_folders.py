@@ -309,11 +309,31 @@ def test_regions_of_a_dataset_carry_the_challenges_names(tmp_path):
     assert scheme.ignore_label == 6
 
 
-@pytest.mark.parametrize("content", ["no json", "{}", '{"labels": {"tumour": 1}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "no json",
+        "{}",
+        "[1]",
+        '{"labels": {"tumour": 1}}',
+        '{"labels": {"background": 0}}',
+        '{"labels": {"background": 0, "ignore": 1}}',
+        '{"labels": {"background": 0, "tumour": 1, "ignore": [2]}}',
+        *(
+            f'{{"labels": {{"background": 0, "tumour": {label}}}}}'
+            for label in ('"1"', "1.5", "-1", "Infinity", "true", "[]", "[0, 1]", "[[1, 2], 3]")
+        ),
+    ],
+)
 def test_a_damaged_dataset_json_is_named(tmp_path, content):
     (tmp_path / "dataset.json").write_text(content)
     with pytest.raises(UserError, match=r"dataset\.json"):
         scheme_of_dataset(tmp_path / "dataset.json")
+
+
+def test_a_folder_in_the_place_of_dataset_json_is_named(tmp_path):
+    with pytest.raises(UserError, match=f"{tmp_path} cannot be read: Is a directory"):
+        scheme_of_dataset(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -390,6 +410,23 @@ def test_runs_at_different_tolerances_are_not_compared(folders, tmp_path, capsys
 def test_a_tolerance_that_the_rules_fix_is_refused(folders, capsys):
     assert evaluate(folders, "--rules", "brats-2026", "--tolerance", "2") == 1
     assert "--tolerance" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tolerance", ["nan", "inf", "-1"])
+def test_a_tolerance_that_is_no_distance_is_refused(folders, capsys, tolerance):
+    assert evaluate(folders, f"--tolerance={tolerance}") == 1
+    assert f"--tolerance {tolerance}" in capsys.readouterr().err
+    assert not (folders[1] / "s2ca_evaluation").exists()
+
+
+def test_a_table_by_unknown_rules_is_named(folders, capsys):
+    assert evaluate(folders) == 0
+    table = folders[1] / "s2ca_evaluation/metrics.csv"
+    table.write_text(table.read_text().replace("classic", "fair"))
+    assert main(["compare", str(table), str(table)]) == 1
+    message = capsys.readouterr().err
+    assert str(table) in message
+    assert "'fair'" in message
 
 
 def test_compare_says_where_no_metrics_are(tmp_path, capsys):
