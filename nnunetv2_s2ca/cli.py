@@ -300,7 +300,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
 def _run_evaluate(args: argparse.Namespace) -> int:
     from nnunetv2_s2ca.evaluation.cohort import pair_cases
     from nnunetv2_s2ca.evaluation.folders import evaluate_folders
-    from nnunetv2_s2ca.evaluation.official import run_official
+    from nnunetv2_s2ca.evaluation.official import load_official, run_official
     from nnunetv2_s2ca.evaluation.regions import find_dataset_json, scheme_of_dataset
     from nnunetv2_s2ca.evaluation.results import DEFAULT_FOLDER, summarise_regions
     from nnunetv2_s2ca.evaluation.rules import default_rules, rules_named
@@ -308,14 +308,14 @@ def _run_evaluate(args: argparse.Namespace) -> int:
 
     if args.official and not args.edition:
         raise UserError("--official needs --edition, since it knows the challenge's labels only")
-    rules_name = args.rules or default_rules(args.edition)
-    if args.tolerance is not None and rules_name == "brats-2026":
-        raise UserError("the rules brats-2026 fix NSD's tolerance; leave out --tolerance")
-    rules = rules_named(rules_name, edition=args.edition, tolerance=args.tolerance)
+    rules = rules_named(
+        args.rules or default_rules(args.edition), edition=args.edition, tolerance=args.tolerance
+    )
     if args.edition:
         scheme = _scheme_of_edition(args.edition)
     else:
         scheme = scheme_of_dataset(args.djfile or find_dataset_json(args.pred, args.ref))
+    official = load_official(args.edition) if args.official else None
     output = args.o or args.pred / DEFAULT_FOLDER
     result = evaluate_folders(
         args.ref,
@@ -331,9 +331,9 @@ def _run_evaluate(args: argparse.Namespace) -> int:
     summaries = summarise_regions(result, rules)
     print(evaluation_table(summaries, rules=rules, cases=len(result.metrics)))
     print(f"\nmetrics.csv and summary.json are in {output}")
-    if args.official:
+    if official is not None:
         pairs = [pair for pair in pair_cases(args.ref, args.pred)[0] if pair.case in result.metrics]
-        print(f"wrote {run_official(pairs, output, edition=args.edition)}")
+        print(f"wrote {run_official(pairs, output, evaluator=official)}")
     for trouble in result.troubles:
         print(f"not evaluated: {trouble}", file=sys.stderr)
     return int(bool(result.troubles))
