@@ -367,18 +367,28 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
             help="metrics.csv, or the folder that has it",
         )
     parser.add_argument("-o", type=Path, metavar="FILE", help="write the table as csv, too")
+    parser.add_argument(
+        "--keep-going",
+        action="store_true",
+        help="compare the common cases where others are in one run",
+    )
     parser.set_defaults(run=_run_compare)
 
 
-def _run_compare(args: argparse.Namespace) -> None:
-    from nnunetv2_s2ca.evaluation.results import compare_tables, read_metrics
+def _run_compare(args: argparse.Namespace) -> int:
+    from nnunetv2_s2ca.evaluation.results import compare_tables, read_metrics, unpaired
     from nnunetv2_s2ca.evaluation.rules import rules_named
     from nnunetv2_s2ca.reporting.tables import comparison_table, write_comparison
 
     if args.o and args.o.exists():
         raise UserError(f"{args.o} exists; name another file")
     first, second = read_metrics(args.first), read_metrics(args.second)
-    comparisons = compare_tables(first, second, infinity=rules_named(first.rules).infinity_in_means)
+    comparisons = compare_tables(
+        first,
+        second,
+        infinity=rules_named(first.rules).infinity_in_means,
+        keep_going=args.keep_going,
+    )
     print(
         comparison_table(
             comparisons, first=str(args.first), second=str(args.second), rules=first.rules
@@ -386,6 +396,10 @@ def _run_compare(args: argparse.Namespace) -> None:
     )
     if args.o:
         write_comparison(args.o, comparisons)
+    left_over = unpaired(first, second)
+    for trouble in left_over:
+        print(f"not compared: {trouble}", file=sys.stderr)
+    return int(bool(left_over))
 
 
 def _add_postprocess(commands: argparse._SubParsersAction) -> None:

@@ -14,6 +14,7 @@ import pytest
 from nnunetv2_s2ca.cli import main
 from nnunetv2_s2ca.errors import UserError
 from nnunetv2_s2ca.evaluation.regions import scheme_of_dataset
+from nnunetv2_s2ca.evaluation.results import COMPARED
 from nnunetv2_s2ca.evaluation.rules import RULES, default_rules
 from nnunetv2_s2ca.evaluation.segmentations import find_segmentations
 from tests.evaluation.shapes import ball, write_labels
@@ -391,6 +392,59 @@ def test_compare_counts_wins_and_losses(folders, tmp_path, capsys):
     assert float(rows["WT", "hd95_mm"]["difference"]) < 0
     # the smallest two-sided p value that three differences can have
     assert float(rows["WT", "dice"]["p_value"]) == pytest.approx(0.25)
+
+
+@pytest.fixture
+def two_runs(folders, tmp_path):
+    """Two runs by the rules of 2026 on two cases, the first with ET; A has it in both."""
+    reference, first = folders
+    second = tmp_path / "second"
+    for folder in (reference, first):
+        for number in (2, 3):
+            (folder / f"case_{number}.nii.gz").unlink()
+    without = np.minimum(tumour(), 2)
+    for folder, case, labels in (
+        (reference, "case_1", without),
+        (first, "case_1", tumour()),
+        (second, "case_0", tumour()),
+        (second, "case_1", without),
+    ):
+        write_labels(labels, folder / f"{case}.nii.gz", spacing=(1, 1, 2))
+    (second / "dataset.json").write_text(json.dumps(DATASET))
+    for run in (first, second):
+        assert evaluate((reference, run), "--rules", "brats-2026") == 0
+    return first, second
+
+
+def test_compare_tells_who_left_a_region_empty_rightly(two_runs, tmp_path, capsys):
+    table = tmp_path / "comparison.csv"
+    capsys.readouterr()
+    assert main(["compare", *map(str, two_runs), "-o", str(table)]) == 0
+    assert "rightly left the region empty" in capsys.readouterr().out
+    with table.open() as lines:
+        rows = {(row["region"], row["metric"]): row for row in csv.DictReader(lines)}
+    for metric in COMPARED:
+        row = rows["ET", metric]
+        assert (row["cases"], row["left_out"]) == ("1", "1")
+        assert (row["wins"], row["losses"], row["ties"]) == ("1", "0", "1")
+
+
+def test_cases_and_regions_of_one_run_are_named(two_runs, capsys):
+    first, second = two_runs
+    table = second / "s2ca_evaluation/metrics.csv"
+    head, *rows = table.read_text().splitlines()
+    kept = [row for row in rows if row.startswith("case_0") and "ET" not in row]
+    table.write_text("\n".join([head, *kept]))
+    capsys.readouterr()
+    assert main(["compare", str(first), str(second)]) == 1
+    printed = capsys.readouterr()
+    assert not printed.out
+    for what in ("case_1", "region ET"):
+        assert f"{what}: in {first / 's2ca_evaluation/metrics.csv'} alone" in printed.err
+    assert main(["compare", str(first), str(second), "--keep-going"]) == 1
+    printed = capsys.readouterr()
+    assert "TC" in printed.out
+    assert "not compared: case_1" in printed.err
 
 
 def test_runs_by_different_rules_are_not_compared(folders, tmp_path, capsys):
