@@ -214,7 +214,7 @@ def _search(
                 replace(rules, smallest_component={**sizes, name: size}) for size in COMPONENT_SIZES
             ]
             rules = _best_of(candidates, rules, nested, tables, pairs, score)
-        if ENHANCING in names:
+        if any(p.region.name == ENHANCING and p.label_if_removed for p in nested):
             candidates = [replace(rules, smallest_enhancing=size) for size in ENHANCING_SIZES]
             rules = _best_of(candidates, rules, nested, tables, pairs, score)
     return rules

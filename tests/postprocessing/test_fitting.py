@@ -77,6 +77,16 @@ def test_false_enhancing_tumour_sets_the_smallest_total(tmp_path):
     assert max(fitted.rules.smallest_enhancing, fitted.rules.smallest_component["ET"]) == 100
 
 
+def test_no_smallest_total_is_set_where_no_label_is_the_core_without_enhancement(tmp_path):
+    without = np.minimum(truth(enhancing=False), 1)
+    false = without.copy()
+    false[10:14, 10:15, 10:14] = 3  # 80 voxels
+    pairs = [write_pair(tmp_path, "c", without, false)]
+    fitted = fit_rules(pairs, scheme=scheme_of_regions({"edema": (1,), "ET": (3,)}))
+    assert (fitted.before.dice["ET"], fitted.after.dice["ET"]) == (0, 1)
+    assert fitted.rules.smallest_enhancing == 0
+
+
 def test_small_true_lesions_are_not_sacrificed(tmp_path):
     reference = truth()
     reference[28, 5, 5:11] = 1
