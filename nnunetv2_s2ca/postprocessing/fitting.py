@@ -136,13 +136,15 @@ class _Components:
     """The components of one region in one case.
 
     Attributes:
-        sizes: Voxels of each component, shape `(N,)`.
+        sizes: Voxels of each component, shape `(N,)`; the rules go by these.
+        scored: Voxels of each that are not ignored; Dice goes by these.
         overlaps: Voxels of each that are in the truth, shape `(N,)`.
         containers: For each, the index of the parent region's component that it lies in.
         truth: Voxels of the truth.
     """
 
     sizes: np.ndarray
+    scored: np.ndarray
     overlaps: np.ndarray
     containers: np.ndarray
     truth: int
@@ -276,7 +278,7 @@ def _dice_of(
     dices = []
     for name, kept in _kept(nested, table, rules).items():
         components = table[name]
-        both = components.truth + components.sizes[kept].sum()
+        both = components.truth + components.scored[kept].sum()
         dices.append(2 * components.overlaps[kept].sum() / both if both else 1.0)
     return dices
 
@@ -291,6 +293,8 @@ class _Counting:
         reference, prediction, _ = read_pair(pair, scheme=self.scheme)
         box = bounding_box((reference != 0) | (prediction != 0))
         reference, prediction = reference[box], prediction[box]
+        ignore = self.scheme.ignore_label
+        scored = True if ignore is None else reference != ignore
         labelled: dict[str, np.ndarray] = {}
         table: dict[str, _Components] = {}
         for place in nest(self.scheme.regions):
@@ -305,6 +309,7 @@ class _Counting:
                 containers[components[mask]] = labelled[place.parent][mask]
             table[name] = _Components(
                 sizes=np.bincount(components[mask], minlength=count + 1)[1:],
+                scored=np.bincount(components[mask & scored], minlength=count + 1)[1:],
                 overlaps=np.bincount(components[mask & truth], minlength=count + 1)[1:],
                 containers=containers[1:] - 1,
                 truth=int(np.count_nonzero(truth)),

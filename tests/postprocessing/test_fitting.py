@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,6 +86,39 @@ def test_no_smallest_total_is_set_where_no_label_is_the_core_without_enhancement
     fitted = fit_rules(pairs, scheme=scheme_of_regions({"edema": (1,), "ET": (3,)}))
     assert (fitted.before.dice["ET"], fitted.after.dice["ET"]) == (0, 1)
     assert fitted.rules.smallest_enhancing == 0
+
+
+IGNORING = replace(SCHEME, labels=SCHEME.labels | {4}, ignore_label=4)
+
+
+def test_what_the_truth_ignores_decides_no_size(tmp_path):
+    """Two false specks in one case outweigh a true one in another.
+
+    With the large component that the truth ignores, the false ones would weigh less.
+    """
+    reference = truth()
+    reference[25:] = 4
+    false, small = truth(), truth()
+    false[26:, 2:-2, 2:-2] = 1
+    false[2, (2, 24), 2:8] = 1
+    small[2, 2, 2:8] = 1
+    true = np.where(reference == 4, 4, small)
+    pairs = [
+        write_pair(tmp_path, "false", reference, false),
+        write_pair(tmp_path, "true", true, small),
+    ]
+    fitted = fit_rules(pairs, scheme=IGNORING)
+    assert fitted.rules.smallest_component["WT"] == 10
+
+
+def test_a_component_counts_whole_where_the_truth_ignores_a_part_of_it(tmp_path):
+    reference = truth()
+    reference[:, :, 8:] = np.where(reference == 0, 4, reference)[:, :, 8:]
+    prediction = truth()
+    prediction[2, 2, 2:22] = 1  # 20 voxels, 6 of which are scored
+    fitted = fit_rules([write_pair(tmp_path, "c", reference, prediction)], scheme=IGNORING)
+    assert fitted.rules.smallest_component["WT"] == 50
+    assert fitted.after.dice["WT"] == 1
 
 
 def test_small_true_lesions_are_not_sacrificed(tmp_path):
