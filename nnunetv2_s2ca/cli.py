@@ -459,7 +459,7 @@ def _fit_postprocessing(args: argparse.Namespace) -> None:
     if args.m is None:
         raise UserError("--fit needs -m, the folder of the trained model")
     scheme = scheme_of_dataset(args.djfile or find_dataset_json(args.m))
-    path, fitted = fit_model(
+    path, fitted, missing = fit_model(
         args.m,
         scheme=scheme,
         output=args.o,
@@ -471,6 +471,12 @@ def _fit_postprocessing(args: argparse.Namespace) -> None:
         progress=_progress_bar,
     )
     print(fit_table(fitted))
+    if missing:
+        print(
+            f"warning: {args.m} has no validation of fold {', '.join(map(str, missing))}; the "
+            "cases that it would hold took no part",
+            file=sys.stderr,
+        )
     print(f"\nwrote {path}; use it with: s2ca postprocess -i IN -o OUT --apply {path}")
 
 

@@ -91,7 +91,7 @@ def fit_model(
     processes: int = 1,
     overwrite: bool = False,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,
-) -> tuple[Path, Fitted]:
+) -> tuple[Path, Fitted, list[int]]:
     """Fit the rules on a trained model's out-of-fold predictions and write them as JSON.
 
     Args:
@@ -107,7 +107,7 @@ def fit_model(
         progress: Wraps the finished cases, given their number.
 
     Returns:
-        The file and what it holds.
+        The file, what it holds, and the folds that have no predictions and took no part.
 
     Raises:
         UserError: As `out_of_fold_pairs` and `fit_rules`, or the output exists.
@@ -119,16 +119,21 @@ def fit_model(
         folder = _preprocessed_folder(model)
         reference = reference or folder / "gt_segmentations"
         splits = splits or folder / "splits_final.json"
-    pairs = out_of_fold_pairs(model, reference=reference, splits=splits)
+    pairs, missing = out_of_fold_pairs(model, reference=reference, splits=splits)
     fitted = fit_rules(
         pairs, scheme=scheme, fill_holes=fill_holes, processes=processes, progress=progress
     )
     fitted.rules.write(
         output,
-        fitted_on={"model": str(model), "splits": str(splits), "cases": len(pairs)},
+        fitted_on={
+            "model": str(model),
+            "splits": str(splits),
+            "cases": len(pairs),
+            "missing_folds": missing,
+        },
         scores={"before": fitted.before.as_json(), "after": fitted.after.as_json()},
     )
-    return output, fitted
+    return output, fitted, missing
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -233,8 +234,20 @@ def test_the_command_writes_sizes_and_scores(trained, capsys):
     assert written["smallest_component_voxels"]["WT"] == 10
     assert written["scores"]["before"]["WT"]["dice"] < written["scores"]["after"]["WT"]["dice"]
     assert written["fitted_on"]["cases"] == 4
+    assert written["fitted_on"]["missing_folds"] == []
     assert read_rules(model / "s2ca_postprocessing.json").smallest_component["WT"] == 10
-    assert "--apply" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "--apply" in printed.out
+    assert "warning" not in printed.err
+
+
+def test_folds_that_are_missing_are_named(trained, capsys):
+    model, _ = trained
+    shutil.rmtree(model / "fold_1")
+    assert fit(model) == 0
+    assert "has no validation of fold 1" in capsys.readouterr().err
+    written = json.loads((model / "s2ca_postprocessing.json").read_text())
+    assert written["fitted_on"]["missing_folds"] == [1]
 
 
 def test_an_existing_fit_stays_unless_asked(trained, capsys):
