@@ -110,9 +110,11 @@ def fit_model(
         The file, what it holds, and the folds that have no predictions and took no part.
 
     Raises:
-        UserError: As `out_of_fold_pairs` and `fit_rules`, or the output exists.
+        UserError: As `out_of_fold_pairs` and `fit_rules`, or the output exists or is a folder.
     """
     output = output or model / "s2ca_postprocessing.json"
+    if output.is_dir():
+        raise UserError(f"{output} is a folder; name a file for the rules (-o)")
     if output.exists() and not overwrite:
         raise UserError(f"{output} exists; --overwrite replaces it, -o goes elsewhere")
     if reference is None or splits is None:

@@ -258,6 +258,11 @@ def test_an_existing_fit_stays_unless_asked(trained, capsys):
     assert fit(model, "--overwrite") == 0
 
 
+def test_a_folder_in_the_place_of_the_output_is_refused(trained, capsys):
+    assert fit(trained[0], "-o", str(trained[1]), "--overwrite") == 1
+    assert f"{trained[1]} is a folder" in capsys.readouterr().err
+
+
 def test_a_prediction_of_a_training_case_is_refused(trained, capsys):
     model, _ = trained
     write_labels(truth(), model / "fold_0/validation/case_2.nii.gz")
