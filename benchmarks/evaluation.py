@@ -38,6 +38,9 @@ SHAPE = (240, 240, 155)
 SCHEME: LabelScheme = scheme_of_regions({"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)})
 SPACING = (1.0, 1.0, 1.0)
 
+# What the table says of a package to compare with that is missing
+NOT_INSTALLED = "not installed"
+
 # What one case may cost, by which the rows are judged
 SECONDS, GIGABYTES = 3.0, 1.0
 
@@ -228,10 +231,8 @@ def main() -> None:
         _in_own_process("--make", 8 * cores, "--folder", folder)
         rows = {}
         for row in ROWS:
-            found = _in_own_process("--row", row, "--folder", folder, "--repeats", args.repeats)
-            if found is not None:
-                rows[row] = found
-                print(row, found, flush=True)
+            rows[row] = _in_own_process("--row", row, "--folder", folder, "--repeats", args.repeats)
+            print(row, rows[row] or NOT_INSTALLED, flush=True)
         load = os.getloadavg()[0]
         scaling = {n: time_processes(Path(folder), n) for n in sorted({1, cores})}
         print("all cases", scaling, flush=True)
@@ -260,6 +261,9 @@ def _table(results: dict, cores: int) -> str:
     ]
     for row, found in results["rows"].items():
         name = f"`s2ca evaluate --rules {row}`" if row in RULES else row
+        if found is None:
+            lines.append(f"| {name} | {NOT_INSTALLED} | | |")
+            continue
         lines.append(
             f"| {name} | {found['seconds']:.2f} | {found['seconds'] / ours:.2f} | "
             f"{found['gigabytes']:.2f} |"

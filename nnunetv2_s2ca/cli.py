@@ -300,7 +300,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
 def _run_evaluate(args: argparse.Namespace) -> int:
     from nnunetv2_s2ca.evaluation.cohort import pair_cases
     from nnunetv2_s2ca.evaluation.folders import evaluate_folders
-    from nnunetv2_s2ca.evaluation.official import run_official
+    from nnunetv2_s2ca.evaluation.official import load_official, run_official
     from nnunetv2_s2ca.evaluation.regions import find_dataset_json, scheme_of_dataset
     from nnunetv2_s2ca.evaluation.results import DEFAULT_FOLDER, summarise_regions
     from nnunetv2_s2ca.evaluation.rules import default_rules, rules_named
@@ -308,14 +308,14 @@ def _run_evaluate(args: argparse.Namespace) -> int:
 
     if args.official and not args.edition:
         raise UserError("--official needs --edition, since it knows the challenge's labels only")
-    rules_name = args.rules or default_rules(args.edition)
-    if args.tolerance is not None and rules_name == "brats-2026":
-        raise UserError("the rules brats-2026 fix NSD's tolerance; leave out --tolerance")
-    rules = rules_named(rules_name, edition=args.edition, tolerance=args.tolerance)
+    rules = rules_named(
+        args.rules or default_rules(args.edition), edition=args.edition, tolerance=args.tolerance
+    )
     if args.edition:
         scheme = _scheme_of_edition(args.edition)
     else:
         scheme = scheme_of_dataset(args.djfile or find_dataset_json(args.pred, args.ref))
+    official = load_official(args.edition) if args.official else None
     output = args.o or args.pred / DEFAULT_FOLDER
     result = evaluate_folders(
         args.ref,
@@ -331,9 +331,9 @@ def _run_evaluate(args: argparse.Namespace) -> int:
     summaries = summarise_regions(result, rules)
     print(evaluation_table(summaries, rules=rules, cases=len(result.metrics)))
     print(f"\nmetrics.csv and summary.json are in {output}")
-    if args.official:
+    if official is not None:
         pairs = [pair for pair in pair_cases(args.ref, args.pred)[0] if pair.case in result.metrics]
-        print(f"wrote {run_official(pairs, output, edition=args.edition)}")
+        print(f"wrote {run_official(pairs, output, evaluator=official)}")
     for trouble in result.troubles:
         print(f"not evaluated: {trouble}", file=sys.stderr)
     return int(bool(result.troubles))
@@ -367,18 +367,28 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
             help="metrics.csv, or the folder that has it",
         )
     parser.add_argument("-o", type=Path, metavar="FILE", help="write the table as csv, too")
+    parser.add_argument(
+        "--keep-going",
+        action="store_true",
+        help="compare the common cases where others are in one run",
+    )
     parser.set_defaults(run=_run_compare)
 
 
-def _run_compare(args: argparse.Namespace) -> None:
-    from nnunetv2_s2ca.evaluation.results import compare_tables, read_metrics
+def _run_compare(args: argparse.Namespace) -> int:
+    from nnunetv2_s2ca.evaluation.results import compare_tables, read_metrics, unpaired
     from nnunetv2_s2ca.evaluation.rules import rules_named
     from nnunetv2_s2ca.reporting.tables import comparison_table, write_comparison
 
     if args.o and args.o.exists():
         raise UserError(f"{args.o} exists; name another file")
     first, second = read_metrics(args.first), read_metrics(args.second)
-    comparisons = compare_tables(first, second, infinity=rules_named(first.rules).infinity_in_means)
+    comparisons = compare_tables(
+        first,
+        second,
+        infinity=rules_named(first.rules).infinity_in_means,
+        keep_going=args.keep_going,
+    )
     print(
         comparison_table(
             comparisons, first=str(args.first), second=str(args.second), rules=first.rules
@@ -386,6 +396,10 @@ def _run_compare(args: argparse.Namespace) -> None:
     )
     if args.o:
         write_comparison(args.o, comparisons)
+    left_over = unpaired(first, second)
+    for trouble in left_over:
+        print(f"not compared: {trouble}", file=sys.stderr)
+    return int(bool(left_over))
 
 
 def _add_postprocess(commands: argparse._SubParsersAction) -> None:
@@ -445,7 +459,7 @@ def _fit_postprocessing(args: argparse.Namespace) -> None:
     if args.m is None:
         raise UserError("--fit needs -m, the folder of the trained model")
     scheme = scheme_of_dataset(args.djfile or find_dataset_json(args.m))
-    path, fitted = fit_model(
+    path, fitted, missing = fit_model(
         args.m,
         scheme=scheme,
         output=args.o,
@@ -457,6 +471,12 @@ def _fit_postprocessing(args: argparse.Namespace) -> None:
         progress=_progress_bar,
     )
     print(fit_table(fitted))
+    if missing:
+        print(
+            f"warning: {args.m} has no validation of fold {', '.join(map(str, missing))}; the "
+            "cases that it would hold took no part",
+            file=sys.stderr,
+        )
     print(f"\nwrote {path}; use it with: s2ca postprocess -i IN -o OUT --apply {path}")
 
 

@@ -7,6 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from nnunetv2_s2ca.errors import UserError
+
+
+def check_output_folder(folder: Path) -> None:
+    """Refuse a folder to write to that cannot be one.
+
+    Raises:
+        UserError: It, or what should be a folder above it, is a file.
+    """
+    file = next((place for place in (folder, *folder.parents) if place.is_file()), None)
+    if file is not None:
+        raise UserError(f"{file} is a file; name a folder for the output (-o)")
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:

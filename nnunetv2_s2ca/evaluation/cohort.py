@@ -169,6 +169,12 @@ def map_in_processes(
             raise
 
 
+def describe_troubles(troubles: Sequence[str], consequence: str) -> str:
+    """The text of an error about cases, a line each, with what follows from it."""
+    what = "1 case has a trouble" if len(troubles) == 1 else f"{len(troubles)} cases have troubles"
+    return "\n  ".join([f"{what} ({consequence}):", *troubles])
+
+
 @dataclass(frozen=True)
 class _Evaluation:
     """Evaluates a pair; a class, since workers that are started afresh need it pickled."""

@@ -7,10 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_s2ca.errors import UserError
-from nnunetv2_s2ca.evaluation.cohort import CohortResult, evaluate_cohort, pair_cases
+from nnunetv2_s2ca.evaluation.cohort import (
+    CohortResult,
+    describe_troubles,
+    evaluate_cohort,
+    pair_cases,
+)
 from nnunetv2_s2ca.evaluation.regions import LabelScheme
 from nnunetv2_s2ca.evaluation.results import METRICS_FILE, SUMMARY_FILE, write_results
 from nnunetv2_s2ca.evaluation.rules import Rules
+from nnunetv2_s2ca.files import check_output_folder
 
 
 def evaluate_folders(
@@ -39,33 +45,24 @@ def evaluate_folders(
         progress: Wraps the finished cases, given their number.
 
     Raises:
-        UserError: Results exist already; a folder is missing or empty; or, without `keep_going`,
-            any case has a trouble. All of them are named, and nothing is written.
+        UserError: Results exist already; `output` is a file; a folder is missing or empty; or,
+            without `keep_going`, any case has a trouble. All of them are named, and nothing is
+            written.
     """
+    check_output_folder(output)
     existing = [name for name in (METRICS_FILE, SUMMARY_FILE) if (output / name).exists()]
     if existing and not overwrite:
         raise UserError(
             f"{output / existing[0]} exists; --overwrite replaces it, -o goes elsewhere"
         )
     pairs, unpaired = pair_cases(reference, prediction)
-    if unpaired and not keep_going:
-        raise UserError(_listed(unpaired))
     result = evaluate_cohort(
         pairs, scheme=scheme, rules=rules, processes=processes, progress=progress
     )
     result = CohortResult(result.metrics, sorted(unpaired + result.troubles))
     if result.troubles and not keep_going:
-        raise UserError(_listed(result.troubles))
+        raise UserError(describe_troubles(result.troubles, "--keep-going scores the others"))
     if not result.metrics:
-        raise UserError(f"no case could be evaluated:\n  {_bullets(result.troubles)}")
+        raise UserError(describe_troubles(result.troubles, "no case could be evaluated"))
     write_results(output, result, rules=rules, reference=reference, prediction=prediction)
     return result
-
-
-def _listed(troubles: list[str]) -> str:
-    what = "1 case has a trouble" if len(troubles) == 1 else f"{len(troubles)} cases have troubles"
-    return f"{what} (--keep-going scores the others):\n  {_bullets(troubles)}"
-
-
-def _bullets(troubles: list[str]) -> str:
-    return "\n  ".join(troubles)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nnunetv2_s2ca.errors import UserError
 from nnunetv2_s2ca.evaluation.cohort import CasePair
@@ -44,19 +45,11 @@ def config_of(edition: str) -> str:
     return "GoAT" if year == "2023" and task in ("gli", "ped") else _CONFIGS[task]
 
 
-def run_official(pairs: Sequence[CasePair], output: Path, *, edition: str) -> Path:
-    """Run `brats-evaluation` on files in the edition's own labels.
-
-    Args:
-        pairs: The cases.
-        output: Folder for its json and its csv.
-        edition: Decides which of its settings apply.
-
-    Returns:
-        The csv file.
+def load_official(edition: str) -> Any:
+    """The evaluator of `brats-evaluation` with its settings for an edition.
 
     Raises:
-        UserError: The package is not installed, has no settings for the edition, or failed.
+        UserError: The package is not installed, or has no settings for the edition.
     """
     config = config_of(edition)
     try:
@@ -66,7 +59,25 @@ def run_official(pairs: Sequence[CasePair], output: Path, *, edition: str) -> Pa
         raise UserError(
             "--official needs the challenge's package: pip install nnunetv2-s2ca[official]"
         ) from error
-    evaluator = Panoptica_Evaluator.load_from_config(str(brats_evaluation.config_path(config)))
+    return Panoptica_Evaluator.load_from_config(str(brats_evaluation.config_path(config)))
+
+
+def run_official(pairs: Sequence[CasePair], output: Path, *, evaluator: Any) -> Path:
+    """Run `brats-evaluation` on files in the edition's own labels.
+
+    Args:
+        pairs: The cases.
+        output: Folder for its json and its csv.
+        evaluator: From `load_official`.
+
+    Returns:
+        The csv file.
+
+    Raises:
+        UserError: It failed.
+    """
+    import brats_evaluation
+
     metrics = []
     for pair in pairs:
         scores = brats_evaluation.evaluate_single_exam(

@@ -26,6 +26,9 @@ SHORT_NAMES = {
     "gross tumour volume": "GTV",
 }
 
+# How many unknown labels an error names: an image in the place of labels has thousands
+NAMED_LABELS = 5
+
 # Single labels, as the source has them, that the challenge scores besides the regions that a
 # network is trained on: settings of brats-evaluation 0.0.10, and dataset.json of the MSD
 SCORED_BESIDES = {
@@ -74,16 +77,18 @@ class LabelScheme:
         Raises:
             UserError: It has such labels; the message names `path` and them.
         """
-        if segmentation.min(initial=0) < 0:
+        if segmentation.min(initial=0) < 0 or segmentation.max(initial=0) > max(self.labels):
             present = np.unique(segmentation)
         else:
-            # a bincount is one pass over the voxels, where np.unique would sort them
+            # a bincount is one pass over the voxels, where np.unique would sort them; but it
+            # takes a cell for every number up to the largest
             present = np.flatnonzero(np.bincount(segmentation.ravel(order="K")))
         unknown = sorted(set(present.tolist()) - self.labels)
         if unknown:
             raise UserError(
                 f"{path} holds the label{'s' * (len(unknown) > 1)} "
-                f"{', '.join(map(str, unknown))}; expected {sorted(self.labels)}"
+                f"{', '.join(map(str, unknown[:NAMED_LABELS]))}"
+                f"{' and others' * (len(unknown) > NAMED_LABELS)}; expected {sorted(self.labels)}"
             )
 
 
@@ -102,20 +107,26 @@ def scheme_of_dataset(dataset_json: Path) -> LabelScheme:
     """The regions, or plain labels, that an nnU-Net `dataset.json` declares.
 
     Raises:
-        UserError: The file is missing, is not JSON, or has no labels.
+        UserError: The file is missing, is not JSON, or has no labels as nnU-Net has them.
     """
-    content = read_json(dataset_json)
-    labels = content.get("labels")
-    if not isinstance(labels, dict) or "background" not in labels:
+    labels = read_json(dataset_json).get("labels")
+    if not isinstance(labels, dict) or not labels.keys() - {"ignore"} > {"background"}:
         raise UserError(
-            f"{dataset_json}: expected nnU-Net's `labels` with a `background`, found {labels!r}"
+            f"{dataset_json}: expected nnU-Net's `labels`, with a `background` and more, found "
+            f"{labels!r}"
         )
-    ignore = labels.get("ignore")
     regions = {
-        name: value if isinstance(value, list) else [value]
+        name: value if isinstance(value, list) and name != "ignore" else [value]
         for name, value in labels.items()
-        if name not in ("background", "ignore")
+        if name != "background"
     }
+    for name, values in regions.items():
+        if not values or any(type(value) is not int or value < 1 for value in values):
+            raise UserError(
+                f"{dataset_json}: label {name!r}: expected a whole number above 0, or a region's "
+                f"list of them, found {labels[name]!r}"
+            )
+    (ignore,) = regions.pop("ignore", [None])
     scheme = scheme_of_regions(regions)
     if ignore is None:
         return scheme
@@ -141,10 +152,19 @@ def find_dataset_json(*folders: Path) -> Path:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Content of a JSON file; a `UserError` names the file if it is missing or damaged."""
+    """The object that a JSON file holds.
+
+    Raises:
+        UserError: The file is missing or damaged, or holds something else.
+    """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not a JSON file: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object, {{…}}, found a {type(content).__name__}")
+    return content

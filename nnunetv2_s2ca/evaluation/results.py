@@ -14,7 +14,7 @@ from typing import Any
 from nnunetv2_s2ca.errors import UserError
 from nnunetv2_s2ca.evaluation.case import RegionMetrics
 from nnunetv2_s2ca.evaluation.cohort import CohortResult
-from nnunetv2_s2ca.evaluation.rules import Rules
+from nnunetv2_s2ca.evaluation.rules import RULES, Rules
 from nnunetv2_s2ca.evaluation.statistics import Comparison, Summary, compare, summarise
 from nnunetv2_s2ca.files import write_text
 
@@ -32,11 +32,13 @@ class MetricsTable:
     """What a `metrics.csv` holds.
 
     Attributes:
+        path: The file.
         rules: Name of the rules that it was computed by.
         tolerance: NSD's tolerance in mm.
         values: For each pair of case and region, its metrics by name.
     """
 
+    path: Path
     rules: str
     tolerance: float
     values: dict[tuple[str, str], dict[str, float]]
@@ -125,25 +127,41 @@ def read_metrics(path: Path) -> MetricsTable:
             for row in rows
         }
         ((rules, tolerance),) = {(row["rules"], float(row["nsd_tolerance_mm"])) for row in rows}
+        if rules not in RULES:
+            raise ValueError(f"unknown rules {rules!r}; there are {', '.join(RULES)}")
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{file} is not a table of `s2ca evaluate`: {type(error).__name__}: {error}"
         ) from error
-    return MetricsTable(rules, tolerance, values)
+    return MetricsTable(file, rules, tolerance, values)
+
+
+def unpaired(first: MetricsTable, second: MetricsTable) -> list[str]:
+    """One sentence for each case, and each region, that only one of two runs has."""
+    found: dict[str, None] = {}  # ordered, as a set is not
+    for table, other in ((first, second), (second, first)):
+        regions = {region for _, region in other.values}
+        for case, region in table.values:
+            if (case, region) not in other.values:
+                what = case if region in regions else f"region {region}"
+                found[f"{what}: in {table.path} alone"] = None
+    return list(found)
 
 
 def compare_tables(
-    first: MetricsTable, second: MetricsTable, *, infinity: float
+    first: MetricsTable, second: MetricsTable, *, infinity: float, keep_going: bool = False
 ) -> dict[str, dict[str, Comparison]]:
     """For each region and each metric of `COMPARED`, the paired comparison.
 
     Args:
         first: A run.
-        second: Another one, by the same rules; only cases of both count.
+        second: Another one, by the same rules.
         infinity: What an infinite HD95 counts, in mm.
+        keep_going: Compare what both have where one has more, which `unpaired` names.
 
     Raises:
-        UserError: Different rules, or no case and region in common.
+        UserError: Different rules, no case and region in common, or, without `keep_going`, a case
+            or region that only one run has.
     """
     if first.rules != second.rules:
         raise UserError(
@@ -158,6 +176,12 @@ def compare_tables(
     common = [key for key in first.values if key in second.values]
     if not common:
         raise UserError("the two runs have no case and region in common")
+    left_over = unpaired(first, second)
+    if left_over and not keep_going:
+        what = "\n  ".join(left_over)
+        raise UserError(
+            f"the runs are not of the same cases (--keep-going compares the common):\n  {what}"
+        )
     regions = list(dict.fromkeys(region for _, region in common))
     return {
         region: {

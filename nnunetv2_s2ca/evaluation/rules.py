@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from nnunetv2_s2ca.errors import UserError
 from nnunetv2_s2ca.evaluation.surfaces import (
     Spacing,
     SurfaceDistances,
@@ -133,11 +134,13 @@ def rules_named(name: str, *, edition: str | None = None, tolerance: float | Non
         tolerance: NSD's tolerance in mm in place of 1 mm. The rules of 2026 fix theirs.
 
     Raises:
-        ValueError: An unknown name, or a tolerance for `brats-2026`.
+        UserError: An unknown name, a tolerance that is no distance, or one for `brats-2026`.
     """
+    if tolerance is not None and not 0 <= tolerance < math.inf:
+        raise UserError(f"--tolerance {tolerance:g}: expected a distance in mm, 0 or more")
     if name == "brats-2026":
         if tolerance is not None:
-            raise ValueError("brats-2026 fixes NSD's tolerance; leave out --tolerance")
+            raise UserError("the rules brats-2026 fix NSD's tolerance; leave out --tolerance")
         return Rules(
             name=name,
             tolerance=0.5,
@@ -165,7 +168,7 @@ def rules_named(name: str, *, edition: str | None = None, tolerance: float | Non
             one_empty=(0.0, 0.0, DIAGONAL_2023_MM),
             infinity_in_means=DIAGONAL_2023_MM,
         )
-    raise ValueError(f"unknown rules {name!r}; there are {', '.join(RULES)}")
+    raise UserError(f"unknown rules {name!r}; there are {', '.join(RULES)}")
 
 
 def default_rules(edition: str | None) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 
+from nnunetv2_s2ca.dataset_conversion.nifti import READ_ERRORS, load_nifti, read_voxels
 from nnunetv2_s2ca.errors import UserError
 from nnunetv2_s2ca.evaluation.surfaces import Spacing
 
@@ -57,7 +58,7 @@ def find_segmentations(folder: Path) -> dict[str, Path]:
 def read_labels(path: Path) -> tuple[np.ndarray, nib.Nifti1Image]:
     """Labels of a segmentation file, and the image that holds its geometry.
 
-    By nibabel, since ITK reads a truncated gzip without a word, the missing part as zeros.
+    Not by ITK, which reads a truncated gzip without a word, the missing part as zeros.
 
     Returns:
         Integers of shape `(H, W, D)` in the file's own order of axes, and the image.
@@ -66,14 +67,15 @@ def read_labels(path: Path) -> tuple[np.ndarray, nib.Nifti1Image]:
         UserError: The file cannot be read, is not 3D, or holds a value that is no whole number.
     """
     try:
-        image = nib.Nifti1Image.from_filename(path)
-        values = np.asanyarray(image.dataobj)
-    except (nib.filebasedimages.ImageFileError, EOFError, OSError, zlib.error) as error:
+        image, values = load_nifti(path), read_voxels(path)
+    except (*READ_ERRORS, HeaderDataError, OverflowError) as error:
         raise UserError(f"{path} cannot be read as NIfTI, it may be damaged: {error}") from error
     if values.ndim != 3:
         raise UserError(f"{path}: expected a 3D image of labels, found shape {values.shape}")
     if np.issubdtype(values.dtype, np.integer):
         return values, image
+    if not np.issubdtype(values.dtype, np.floating):
+        raise UserError(f"{path}: expected whole numbers as labels, found {values.dtype}")
     with np.errstate(invalid="ignore"):
         labels = values.astype(np.int32)
     if not np.array_equal(labels, values):

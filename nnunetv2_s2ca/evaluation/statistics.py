@@ -41,7 +41,8 @@ class Comparison:
     """A metric of two runs over the cases that both have.
 
     Attributes:
-        cases: Number of pairs.
+        cases: Number of pairs of numbers, which means, interval and test are over.
+        left_out: Number of the other pairs: at least one run has no number.
         mean_first: Mean of the first run.
         mean_second: Mean of the second run.
         difference: Mean of second minus first.
@@ -49,12 +50,13 @@ class Comparison:
         ci_high: Upper end.
         p_value: Two-sided Wilcoxon signed-rank test of the differences, not corrected for the
             number of metrics and regions.
-        wins: Cases where the second run is better.
-        losses: Cases where it is worse.
-        ties: Cases where both are equal.
+        wins: Cases where the second run is better, or where it alone has no number.
+        losses: Cases where it is worse, or where the first run alone has no number.
+        ties: Cases where both have the same number.
     """
 
     cases: int
+    left_out: int
     mean_first: float
     mean_second: float
     difference: float
@@ -97,7 +99,11 @@ def compare(
     higher_is_better: bool,
     infinity: float = math.inf,
 ) -> Comparison:
-    """Paired comparison of two runs; pairs with a value that is not a number are left out.
+    """Paired comparison of two runs.
+
+    A run has no number where its region is empty and rightly so, by the rules of 2026. The other
+    run's number is then that of a false positive: a win for the run without one, of no size that
+    means and test could take in.
 
     Args:
         first: One value per case.
@@ -106,7 +112,9 @@ def compare(
         infinity: What an infinite value counts.
     """
     pairs = np.array([first, second], dtype=float)
-    pairs = pairs[:, ~np.isnan(pairs).any(axis=0)]
+    empty_first, empty_second = np.isnan(pairs)
+    left_out = empty_first | empty_second
+    pairs = pairs[:, ~left_out]
     pairs[np.isinf(pairs)] = infinity
     differences = pairs[1] - pairs[0]
     # rounding of the last digit, which a csv may add, is no difference
@@ -116,14 +124,15 @@ def compare(
     low, high = _interval(differences) if count else (math.nan, math.nan)
     return Comparison(
         cases=count,
+        left_out=int(left_out.sum()),
         mean_first=float(pairs[0].mean()) if count else math.nan,
         mean_second=float(pairs[1].mean()) if count else math.nan,
         difference=float(differences.mean()) if count else math.nan,
         ci_low=low,
         ci_high=high,
         p_value=_wilcoxon(differences),
-        wins=int((better > 0).sum()),
-        losses=int((better < 0).sum()),
+        wins=int((better > 0).sum() + (empty_second & ~empty_first).sum()),
+        losses=int((better < 0).sum() + (empty_first & ~empty_second).sum()),
         ties=int((better == 0).sum()),
     )
 

@@ -91,7 +91,7 @@ def fit_model(
     processes: int = 1,
     overwrite: bool = False,
     progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,
-) -> tuple[Path, Fitted]:
+) -> tuple[Path, Fitted, list[int]]:
     """Fit the rules on a trained model's out-of-fold predictions and write them as JSON.
 
     Args:
@@ -107,28 +107,35 @@ def fit_model(
         progress: Wraps the finished cases, given their number.
 
     Returns:
-        The file and what it holds.
+        The file, what it holds, and the folds that have no predictions and took no part.
 
     Raises:
-        UserError: As `out_of_fold_pairs` and `fit_rules`, or the output exists.
+        UserError: As `out_of_fold_pairs` and `fit_rules`, or the output exists or is a folder.
     """
     output = output or model / "s2ca_postprocessing.json"
+    if output.is_dir():
+        raise UserError(f"{output} is a folder; name a file for the rules (-o)")
     if output.exists() and not overwrite:
         raise UserError(f"{output} exists; --overwrite replaces it, -o goes elsewhere")
     if reference is None or splits is None:
         folder = _preprocessed_folder(model)
         reference = reference or folder / "gt_segmentations"
         splits = splits or folder / "splits_final.json"
-    pairs = out_of_fold_pairs(model, reference=reference, splits=splits)
+    pairs, missing = out_of_fold_pairs(model, reference=reference, splits=splits)
     fitted = fit_rules(
         pairs, scheme=scheme, fill_holes=fill_holes, processes=processes, progress=progress
     )
     fitted.rules.write(
         output,
-        fitted_on={"model": str(model), "splits": str(splits), "cases": len(pairs)},
+        fitted_on={
+            "model": str(model),
+            "splits": str(splits),
+            "cases": len(pairs),
+            "missing_folds": missing,
+        },
         scores={"before": fitted.before.as_json(), "after": fitted.after.as_json()},
     )
-    return output, fitted
+    return output, fitted, missing
 
 
 @dataclass(frozen=True)
@@ -136,13 +143,15 @@ class _Components:
     """The components of one region in one case.
 
     Attributes:
-        sizes: Voxels of each component, shape `(N,)`.
+        sizes: Voxels of each component, shape `(N,)`; the rules go by these.
+        scored: Voxels of each that are not ignored; Dice goes by these.
         overlaps: Voxels of each that are in the truth, shape `(N,)`.
         containers: For each, the index of the parent region's component that it lies in.
         truth: Voxels of the truth.
     """
 
     sizes: np.ndarray
+    scored: np.ndarray
     overlaps: np.ndarray
     containers: np.ndarray
     truth: int
@@ -214,7 +223,7 @@ def _search(
                 replace(rules, smallest_component={**sizes, name: size}) for size in COMPONENT_SIZES
             ]
             rules = _best_of(candidates, rules, nested, tables, pairs, score)
-        if ENHANCING in names:
+        if any(p.region.name == ENHANCING and p.label_if_removed for p in nested):
             candidates = [replace(rules, smallest_enhancing=size) for size in ENHANCING_SIZES]
             rules = _best_of(candidates, rules, nested, tables, pairs, score)
     return rules
@@ -276,7 +285,7 @@ def _dice_of(
     dices = []
     for name, kept in _kept(nested, table, rules).items():
         components = table[name]
-        both = components.truth + components.sizes[kept].sum()
+        both = components.truth + components.scored[kept].sum()
         dices.append(2 * components.overlaps[kept].sum() / both if both else 1.0)
     return dices
 
@@ -291,6 +300,8 @@ class _Counting:
         reference, prediction, _ = read_pair(pair, scheme=self.scheme)
         box = bounding_box((reference != 0) | (prediction != 0))
         reference, prediction = reference[box], prediction[box]
+        ignore = self.scheme.ignore_label
+        scored = True if ignore is None else reference != ignore
         labelled: dict[str, np.ndarray] = {}
         table: dict[str, _Components] = {}
         for place in nest(self.scheme.regions):
@@ -305,6 +316,7 @@ class _Counting:
                 containers[components[mask]] = labelled[place.parent][mask]
             table[name] = _Components(
                 sizes=np.bincount(components[mask], minlength=count + 1)[1:],
+                scored=np.bincount(components[mask & scored], minlength=count + 1)[1:],
                 overlaps=np.bincount(components[mask & truth], minlength=count + 1)[1:],
                 containers=containers[1:] - 1,
                 truth=int(np.count_nonzero(truth)),

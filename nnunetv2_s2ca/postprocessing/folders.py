@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,11 @@ import nibabel as nib
 import numpy as np
 
 from nnunetv2_s2ca.errors import UserError
-from nnunetv2_s2ca.evaluation.cohort import map_in_processes
+from nnunetv2_s2ca.evaluation.cohort import describe_troubles, map_in_processes
 from nnunetv2_s2ca.evaluation.regions import LabelScheme
 from nnunetv2_s2ca.evaluation.segmentations import find_segmentations, read_labels
-from nnunetv2_s2ca.files import whole_file
-from nnunetv2_s2ca.postprocessing.rules import PostprocessingRules, postprocess
+from nnunetv2_s2ca.files import check_output_folder
+from nnunetv2_s2ca.postprocessing.rules import PostprocessingRules, check_rules, postprocess
 
 # What nnU-Net leaves beside predictions, and what later commands look for
 COMPANIONS = ("dataset.json", "plans.json")
@@ -57,46 +58,57 @@ def postprocess_folder(
         progress: Wraps the finished cases, given their number.
 
     Raises:
-        UserError: The folders are one, files exist, the rules name a region that the labels lack,
-            a file is damaged or holds an unknown label.
+        UserError: The folders are one, files exist, the labels have no place for the rules, or
+            files are damaged or hold unknown labels. All such files are named, and nothing is
+            written.
     """
+    check_output_folder(target)
     if source.resolve() == target.resolve():
         raise UserError(f"{target} holds the input; name another folder for the output")
-    names = {region.name for region in scheme.regions}
-    if set(rules.smallest_component) - names:
-        raise UserError(
-            f"the rules are for the regions {', '.join(rules.smallest_component)}, the labels "
-            f"have {', '.join(names)}; fit them on this dataset's own predictions"
-        )
+    check_rules(rules, scheme.regions)
     paths = list(find_segmentations(source).values())
     existing = [path.name for path in paths if (target / path.name).exists()]
     if existing and not overwrite:
         raise UserError(f"{target / existing[0]} exists; --overwrite replaces it")
-    outcomes: Iterable[tuple[Path, bool]] = map_in_processes(
-        _Application(target, rules, scheme), paths, processes=processes
-    )
-    if progress is not None:
-        outcomes = progress(outcomes, len(paths))
-    changed = [was_changed for _, was_changed in outcomes]
-    for name in COMPANIONS:
-        if (source / name).is_file():
-            with whole_file(target / name) as temporary:
-                shutil.copyfile(source / name, temporary)
-    return Applied(len(changed), sum(changed))
+    # in the target's own file system, so that the finished files need only be renamed
+    nearest = next(place for place in (target, *target.parents) if place.is_dir())
+    with tempfile.TemporaryDirectory(prefix=".s2ca_", dir=nearest) as name:
+        temporary = Path(name)
+        outcomes: Iterable[tuple[Path, bool | str]] = map_in_processes(
+            _Application(temporary, rules, scheme), paths, processes=processes
+        )
+        if progress is not None:
+            outcomes = progress(outcomes, len(paths))
+        found = [outcome for _, outcome in outcomes]
+        troubles = sorted(outcome for outcome in found if isinstance(outcome, str))
+        if troubles:
+            raise UserError(describe_troubles(troubles, "nothing is written"))
+        for companion in COMPANIONS:
+            if (source / companion).is_file():
+                shutil.copyfile(source / companion, temporary / companion)
+        target.mkdir(parents=True, exist_ok=True)
+        for path in temporary.iterdir():
+            path.replace(target / path.name)
+    return Applied(len(found), sum(map(bool, found)))
 
 
 @dataclass(frozen=True)
 class _Application:
-    """Post-processes a file; a class, since workers that are started afresh need it pickled."""
+    """Post-processes a file; a class, since workers that are started afresh need it pickled.
+
+    Returns whether the labels have changed, or what is wrong with the file.
+    """
 
     target: Path
     rules: PostprocessingRules
     scheme: LabelScheme
 
-    def __call__(self, path: Path) -> bool:
-        labels, image = read_labels(path)
-        self.scheme.check(labels, path)
+    def __call__(self, path: Path) -> bool | str:
+        try:
+            labels, image = read_labels(path)
+            self.scheme.check(labels, path)
+        except UserError as error:
+            return str(error)
         cleaned = postprocess(labels, self.rules, regions=self.scheme.regions)
-        with whole_file(self.target / path.name) as temporary:
-            nib.save(nib.Nifti1Image(cleaned, image.affine, image.header), temporary)
+        nib.save(nib.Nifti1Image(cleaned, image.affine, image.header), self.target / path.name)
         return not np.array_equal(cleaned, labels)

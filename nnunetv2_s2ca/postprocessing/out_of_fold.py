@@ -10,13 +10,18 @@ from nnunetv2_s2ca.evaluation.segmentations import find_segmentations
 from nnunetv2_s2ca.folds import fold_folders, read_splits
 
 
-def out_of_fold_pairs(model: Path, *, reference: Path, splits: Path) -> list[CasePair]:
+def out_of_fold_pairs(
+    model: Path, *, reference: Path, splits: Path
+) -> tuple[list[CasePair], list[int]]:
     """The validation predictions of all folds of a model folder, with their truth.
 
     Args:
         model: nnU-Net's folder of a trained model, with `fold_0/validation` and so on.
         reference: Folder with the truth, in nnU-Net's labels.
         splits: The `splits_final.json` that the folds were trained by.
+
+    Returns:
+        The pairs, and the numbers of the split's folds that have no predictions.
 
     Raises:
         UserError: There is no fold; a fold's predictions are not exactly the cases that the split
@@ -60,4 +65,5 @@ def out_of_fold_pairs(model: Path, *, reference: Path, splits: Path) -> list[Cas
             if case not in references:
                 raise UserError(f"{case}: no reference in {reference}")
             pairs[case] = CasePair(case, references[case], path)
-    return [pairs[case] for case in sorted(pairs)]
+    missing = [number for number in range(len(split)) if number not in folds]
+    return [pairs[case] for case in sorted(pairs)], missing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,10 @@ from nnunetv2_s2ca.files import write_text
 PAPERS_SMALLEST_COMPONENT = 10
 PAPERS_SMALLEST_ENHANCING = 400
 ENHANCING = "ET"
+
+# What datasets of separate labels call the core without enhancement: the MSD `non-enhancing
+# tumor`, the editions of BraTS NCR/NET, NCR, NETC, NET, or necrosis
+CORE_WITHOUT_ENHANCEMENT = re.compile(r"non[-_ ]?enhancing|necro|^(ncr|netc?)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,8 @@ class NestedRegion:
         parent: Name of the smallest region that contains it; `None` for an outermost one.
         label_if_removed: The label that its voxels get when they are taken out of it: the lowest
             one that its parent has beyond it (ET becomes the core without enhancement, TC becomes
-            oedema), or background.
+            oedema), or background. ET without a parent becomes the core without enhancement, if
+            there is one.
         label_of_holes: The label for holes: the lowest one that no region inside it has. `None`
             for an innermost region within another, whose holes are anatomy: ET surrounds necrosis.
     """
@@ -82,20 +88,29 @@ def read_rules(path: Path) -> PostprocessingRules:
         UserError: The file is missing, or is no such file.
     """
     content = read_json(path)
-    try:
-        sizes = {name: int(size) for name, size in content["smallest_component_voxels"].items()}
-        return PostprocessingRules(
-            sizes, int(content["smallest_enhancing_voxels"]), bool(content["fill_holes"])
+    sizes: Any = content.get("smallest_component_voxels")
+    smallest_enhancing: Any = content.get("smallest_enhancing_voxels")
+    fill_holes = content.get("fill_holes")
+    if (
+        not isinstance(sizes, dict)
+        or not all(
+            type(size) is int and size >= 0 for size in (smallest_enhancing, *sizes.values())
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        or not isinstance(fill_holes, bool)
+    ):
         raise UserError(
-            f"{path} was not written by `s2ca postprocess --fit`: {type(error).__name__}: {error}"
-        ) from error
+            f"{path} was not written by `s2ca postprocess --fit`: expected whole numbers of 0 or "
+            "more in `smallest_component_voxels`, by region, and `smallest_enhancing_voxels`, and "
+            f"true or false in `fill_holes`, found {sizes!r}, {smallest_enhancing!r} and "
+            f"{fill_holes!r}"
+        )
+    return PostprocessingRules(sizes, smallest_enhancing, fill_holes)
 
 
 def nest(regions: Sequence[Region]) -> list[NestedRegion]:
     """The regions from the outermost to the innermost, each with its place."""
-    ordered = sorted(regions, key=lambda region: -len(region.labels))
+    # ET last among separate labels, too: what is left of it is then a part of the core
+    ordered = sorted(regions, key=lambda region: (-len(region.labels), region.name == ENHANCING))
     nested = []
     for region in ordered:
         labels = set(region.labels)
@@ -108,11 +123,43 @@ def nest(regions: Sequence[Region]) -> list[NestedRegion]:
             NestedRegion(
                 region=region,
                 parent=parent.name if parent else None,
-                label_if_removed=min(set(parent.labels) - labels) if parent else 0,
+                label_if_removed=_label_if_removed(region, parent, regions),
                 label_of_holes=min(own) if own and not innermost else None,
             )
         )
     return nested
+
+
+def _label_if_removed(region: Region, parent: Region | None, regions: Sequence[Region]) -> int:
+    around: set[int] = set()
+    if parent is not None:
+        around.update(parent.labels)
+    elif region.name == ENHANCING:
+        around.update(*(r.labels for r in regions if CORE_WITHOUT_ENHANCEMENT.search(r.name)))
+    return min(around - set(region.labels), default=0)
+
+
+def check_rules(rules: PostprocessingRules, regions: Sequence[Region]) -> None:
+    """Refuse rules that regions have no place for.
+
+    Raises:
+        UserError: The rules name a region that is missing, or ET of too few voxels has nothing
+            that it could become.
+    """
+    names = [region.name for region in regions]
+    if not set(rules.smallest_component) <= set(names):
+        raise UserError(
+            f"the rules are for the regions {', '.join(rules.smallest_component)}, the labels "
+            f"have {', '.join(names)}; fit them on this dataset's own predictions"
+        )
+    if rules.smallest_enhancing > 0 and any(
+        place.region.name == ENHANCING and place.label_if_removed == 0 for place in nest(regions)
+    ):
+        raise UserError(
+            f"ET of fewer than {rules.smallest_enhancing} voxels would become the core without "
+            f"enhancement, which is not among {', '.join(names)}; --apply rules with "
+            "`smallest_enhancing_voxels` 0, as --fit gives them for these labels"
+        )
 
 
 def postprocess(

@@ -84,6 +84,7 @@ def comparison_table(
         "region",
         "metric",
         "cases",
+        "left out",
         "A",
         "B",
         "B - A",
@@ -98,6 +99,7 @@ def comparison_table(
             region,
             metric,
             str(found.cases),
+            str(found.left_out),
             number(found.mean_first, 4),
             number(found.mean_second, 4),
             number(found.difference, 4),
@@ -109,18 +111,20 @@ def comparison_table(
         ]
         for region, metrics in comparisons.items()
         for metric, found in metrics.items()
-        if found.cases
     ]
-    return "\n".join(
-        [
-            f"A: {first}",
-            f"B: {second}",
-            f"Rules {rules}. Wilcoxon signed-rank test, two-sided, p not corrected for the number "
-            "of rows; intervals by bootstrap over cases.",
-            "",
-            text_table(head, rows),
-        ]
-    )
+    lines = [
+        f"A: {first}",
+        f"B: {second}",
+        f"Rules {rules}. Wilcoxon signed-rank test, two-sided, p not corrected for the number of "
+        "rows; intervals by bootstrap over cases.",
+    ]
+    if any(found.left_out for metrics in comparisons.values() for found in metrics.values()):
+        lines.append(
+            "Left out of means, intervals and p: cases in which a run has no value, since it "
+            "rightly left the region empty. If the other run has one, for a false positive, they "
+            "are wins or losses all the same."
+        )
+    return "\n".join([*lines, "", text_table(head, rows)])
 
 
 def fit_table(fitted: Fitted) -> str:

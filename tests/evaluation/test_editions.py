@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 
 import numpy as np
 import pytest
@@ -101,6 +102,18 @@ def test_the_official_program_writes_its_own_table(tmp_path):
     for region, row in rows_of(paths[1]).items():
         theirs = float(official[f"global_dsc_{region.lower()}"])
         assert float(row["dice"]) == pytest.approx(theirs, abs=1e-6)
+
+
+def test_what_the_official_program_cannot_do_is_said_before_anything_is_scored(
+    tmp_path, monkeypatch, capsys
+):
+    paths = folders(tmp_path, (2, 1, 3), "a")
+    assert evaluate(paths, "msd-task01", "--official") == 1
+    assert "no settings for msd-task01" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "brats_evaluation", None)
+    assert evaluate(paths, "brats2023-gli", "--official") == 1
+    assert "pip install nnunetv2-s2ca[official]" in capsys.readouterr().err
+    assert not (paths[1] / "s2ca_evaluation").exists()
 
 
 def test_official_needs_an_edition(tmp_path, capsys):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
+import struct
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from nnunetv2_s2ca.cli import main
 from nnunetv2_s2ca.errors import UserError
 from nnunetv2_s2ca.evaluation.regions import scheme_of_dataset
+from nnunetv2_s2ca.evaluation.results import COMPARED
 from nnunetv2_s2ca.evaluation.rules import RULES, default_rules
 from nnunetv2_s2ca.evaluation.segmentations import find_segmentations
 from tests.evaluation.shapes import ball, write_labels
@@ -107,6 +111,13 @@ def test_existing_results_stay_unless_asked(folders, capsys):
     assert rows_of(folders[1]) == before
 
 
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_an_output_folder_that_is_a_file_is_refused(folders, tmp_path, capsys, place):
+    (tmp_path / "file").write_text("the user's own")
+    assert evaluate(folders, "-o", str(tmp_path / place)) == 1
+    assert f"{tmp_path / 'file'} is a file" in capsys.readouterr().err
+
+
 def no_prediction(reference, prediction):
     (prediction / "case_2.nii.gz").unlink()
 
@@ -139,9 +150,66 @@ def fraction(reference, prediction):
     write_labels(labels, prediction / "case_2.nii.gz", spacing=(1, 1, 2))
 
 
-def damaged(reference, prediction):
+def strange_labels(reference, prediction):
+    labels = np.where(tumour(), 2_000_000_000, 0).astype(np.int32)
+    write_array(labels, prediction / "case_2.nii.gz")
+
+
+def complex_numbers(reference, prediction):
+    write_array(tumour().astype(np.complex64), prediction / "case_2.nii.gz")
+
+
+def colours(reference, prediction):
+    rgb = np.zeros(SHAPE, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    write_array(rgb, prediction / "case_2.nii.gz")
+
+
+def truncated(reference, prediction):
     content = (prediction / "case_2.nii.gz").read_bytes()
     (prediction / "case_2.nii.gz").write_bytes(content[: len(content) // 2])
+
+
+def no_bytes(reference, prediction):
+    (prediction / "case_2.nii.gz").write_bytes(b"")
+
+
+def no_image(reference, prediction):
+    (prediction / "case_2.nii.gz").write_text("a message of the download's server")
+
+
+def unknown_datatype(reference, prediction):
+    write_header(prediction / "case_2.nii.gz", offset=70, value=struct.pack("<h", 9999))
+
+
+def nine_dimensions(reference, prediction):
+    write_header(prediction / "case_2.nii.gz", offset=40, value=struct.pack("<h", 9))
+
+
+def negative_dimension(reference, prediction):
+    write_header(prediction / "case_2.nii.gz", offset=42, value=struct.pack("<h", -5))
+
+
+def immense_dimensions(reference, prediction):
+    write_header(prediction / "case_2.nii.gz", offset=42, value=struct.pack("<3h", *[32000] * 3))
+
+
+def voxels_at_no_number(reference, prediction):
+    write_header(prediction / "case_2.nii.gz", offset=108, value=struct.pack("<f", np.nan))
+
+
+def voxels_at_infinity(reference, prediction):
+    write_header(prediction / "case_2.nii.gz", offset=108, value=struct.pack("<f", np.inf))
+
+
+def write_array(array, path):
+    nib.save(nib.Nifti1Image(array, nib.load(path).affine), path)
+
+
+def write_header(path, *, offset: int, value: bytes):
+    """Overwrite some bytes of a NIfTI file's header."""
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[offset : offset + len(value)] = value
+    path.write_bytes(gzip.compress(content))
 
 
 TROUBLES = {
@@ -152,7 +220,18 @@ TROUBLES = {
     other_origin: "origin",
     unknown_label: "label 4",
     fraction: "whole numbers",
-    damaged: "cannot be read",
+    strange_labels: "label 2000000000",
+    complex_numbers: "complex64",
+    colours: "colours",
+    truncated: "cannot be read",
+    no_bytes: "cannot be read",
+    no_image: "cannot be read",
+    unknown_datatype: "cannot be read",
+    nine_dimensions: "cannot be read",
+    negative_dimension: "cannot be read",
+    immense_dimensions: "cannot be read",
+    voxels_at_no_number: "cannot be read",
+    voxels_at_infinity: "cannot be read",
 }
 
 
@@ -168,12 +247,31 @@ def test_a_case_in_trouble_is_named_and_nothing_is_written(folders, capsys, spoi
     assert not (folders[1] / "s2ca_evaluation").exists()
 
 
+def test_all_cases_in_trouble_are_named_at_once(folders, capsys):
+    reference, prediction = folders
+    (prediction / "case_0.nii.gz").unlink()
+    (reference / "case_1.nii.gz").unlink()
+    truncated(*folders)
+    assert evaluate(folders) == 1
+    message = capsys.readouterr().err
+    assert "3 cases have troubles" in message
+    assert all(f"case_{number}" in message for number in range(3))
+
+
 @pytest.mark.parametrize("spoil", TROUBLES, ids=lambda v: v.__name__)
 def test_keep_going_scores_the_rest_and_still_exits_with_1(folders, capsys, spoil):
     spoil(*folders)
     assert evaluate(folders, "--keep-going") == 1
     assert "case_2" in capsys.readouterr().err
     assert {row["case"] for row in rows_of(folders[1])} == {"case_0", "case_1", "case_3"}
+
+
+def test_an_image_in_the_place_of_labels_is_refused_in_few_words(folders, capsys):
+    write_array(
+        np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE), folders[1] / "case_2.nii.gz"
+    )
+    assert evaluate(folders) == 1
+    assert "holds the labels 4, 5, 6, 7, 8 and others; expected" in capsys.readouterr().err
 
 
 def test_folders_without_a_common_case_are_refused(folders, tmp_path, capsys):
@@ -212,11 +310,31 @@ def test_regions_of_a_dataset_carry_the_challenges_names(tmp_path):
     assert scheme.ignore_label == 6
 
 
-@pytest.mark.parametrize("content", ["no json", "{}", '{"labels": {"tumour": 1}}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "no json",
+        "{}",
+        "[1]",
+        '{"labels": {"tumour": 1}}',
+        '{"labels": {"background": 0}}',
+        '{"labels": {"background": 0, "ignore": 1}}',
+        '{"labels": {"background": 0, "tumour": 1, "ignore": [2]}}',
+        *(
+            f'{{"labels": {{"background": 0, "tumour": {label}}}}}'
+            for label in ('"1"', "1.5", "-1", "Infinity", "true", "[]", "[0, 1]", "[[1, 2], 3]")
+        ),
+    ],
+)
 def test_a_damaged_dataset_json_is_named(tmp_path, content):
     (tmp_path / "dataset.json").write_text(content)
     with pytest.raises(UserError, match=r"dataset\.json"):
         scheme_of_dataset(tmp_path / "dataset.json")
+
+
+def test_a_folder_in_the_place_of_dataset_json_is_named(tmp_path):
+    with pytest.raises(UserError, match=f"{tmp_path} cannot be read: Is a directory"):
+        scheme_of_dataset(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -276,6 +394,59 @@ def test_compare_counts_wins_and_losses(folders, tmp_path, capsys):
     assert float(rows["WT", "dice"]["p_value"]) == pytest.approx(0.25)
 
 
+@pytest.fixture
+def two_runs(folders, tmp_path):
+    """Two runs by the rules of 2026 on two cases, the first with ET; A has it in both."""
+    reference, first = folders
+    second = tmp_path / "second"
+    for folder in (reference, first):
+        for number in (2, 3):
+            (folder / f"case_{number}.nii.gz").unlink()
+    without = np.minimum(tumour(), 2)
+    for folder, case, labels in (
+        (reference, "case_1", without),
+        (first, "case_1", tumour()),
+        (second, "case_0", tumour()),
+        (second, "case_1", without),
+    ):
+        write_labels(labels, folder / f"{case}.nii.gz", spacing=(1, 1, 2))
+    (second / "dataset.json").write_text(json.dumps(DATASET))
+    for run in (first, second):
+        assert evaluate((reference, run), "--rules", "brats-2026") == 0
+    return first, second
+
+
+def test_compare_tells_who_left_a_region_empty_rightly(two_runs, tmp_path, capsys):
+    table = tmp_path / "comparison.csv"
+    capsys.readouterr()
+    assert main(["compare", *map(str, two_runs), "-o", str(table)]) == 0
+    assert "rightly left the region empty" in capsys.readouterr().out
+    with table.open() as lines:
+        rows = {(row["region"], row["metric"]): row for row in csv.DictReader(lines)}
+    for metric in COMPARED:
+        row = rows["ET", metric]
+        assert (row["cases"], row["left_out"]) == ("1", "1")
+        assert (row["wins"], row["losses"], row["ties"]) == ("1", "0", "1")
+
+
+def test_cases_and_regions_of_one_run_are_named(two_runs, capsys):
+    first, second = two_runs
+    table = second / "s2ca_evaluation/metrics.csv"
+    head, *rows = table.read_text().splitlines()
+    kept = [row for row in rows if row.startswith("case_0") and "ET" not in row]
+    table.write_text("\n".join([head, *kept]))
+    capsys.readouterr()
+    assert main(["compare", str(first), str(second)]) == 1
+    printed = capsys.readouterr()
+    assert not printed.out
+    for what in ("case_1", "region ET"):
+        assert f"{what}: in {first / 's2ca_evaluation/metrics.csv'} alone" in printed.err
+    assert main(["compare", str(first), str(second), "--keep-going"]) == 1
+    printed = capsys.readouterr()
+    assert "TC" in printed.out
+    assert "not compared: case_1" in printed.err
+
+
 def test_runs_by_different_rules_are_not_compared(folders, tmp_path, capsys):
     assert evaluate(folders, "-o", str(tmp_path / "a")) == 0
     assert evaluate(folders, "--rules", "brats-2026", "-o", str(tmp_path / "b")) == 0
@@ -293,6 +464,23 @@ def test_runs_at_different_tolerances_are_not_compared(folders, tmp_path, capsys
 def test_a_tolerance_that_the_rules_fix_is_refused(folders, capsys):
     assert evaluate(folders, "--rules", "brats-2026", "--tolerance", "2") == 1
     assert "--tolerance" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("tolerance", ["nan", "inf", "-1"])
+def test_a_tolerance_that_is_no_distance_is_refused(folders, capsys, tolerance):
+    assert evaluate(folders, f"--tolerance={tolerance}") == 1
+    assert f"--tolerance {tolerance}" in capsys.readouterr().err
+    assert not (folders[1] / "s2ca_evaluation").exists()
+
+
+def test_a_table_by_unknown_rules_is_named(folders, capsys):
+    assert evaluate(folders) == 0
+    table = folders[1] / "s2ca_evaluation/metrics.csv"
+    table.write_text(table.read_text().replace("classic", "fair"))
+    assert main(["compare", str(table), str(table)]) == 1
+    message = capsys.readouterr().err
+    assert str(table) in message
+    assert "'fair'" in message
 
 
 def test_compare_says_where_no_metrics_are(tmp_path, capsys):

@@ -52,6 +52,18 @@ def test_equal_runs_do_not_differ():
     assert (found.p_value, found.difference, found.ties) == (1.0, 0.0, 3)
 
 
+def test_a_region_rightly_left_empty_wins_against_a_false_positive():
+    # rules of 2026: no number where reference and prediction are empty, Dice 0 for a false positive
+    first, second = [0.9, NAN, NAN, 0.0, NAN], [0.8, 0.0, NAN, NAN, 0.0]
+    found = compare(first, second, higher_is_better=True)
+    assert (found.cases, found.left_out) == (1, 4)
+    assert (found.wins, found.losses, found.ties) == (1, 3, 0)
+    assert found.difference == pytest.approx(-0.1)
+    found = compare([NAN], [math.inf], higher_is_better=False, infinity=373)
+    assert (found.cases, found.wins, found.losses) == (0, 0, 1)
+    assert math.isnan(found.difference)
+
+
 def test_lower_distances_are_wins():
     found = compare([5.0, 5.0], [4.0, math.inf], higher_is_better=False, infinity=373)
     assert (found.wins, found.losses) == (1, 1)

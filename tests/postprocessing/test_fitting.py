@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,6 +77,49 @@ def test_false_enhancing_tumour_sets_the_smallest_total(tmp_path):
     assert (fitted.before.dice["ET"], fitted.after.dice["ET"]) == (0.5, 1)
     # by either size: both remove it, and the first that does is taken
     assert max(fitted.rules.smallest_enhancing, fitted.rules.smallest_component["ET"]) == 100
+
+
+def test_no_smallest_total_is_set_where_no_label_is_the_core_without_enhancement(tmp_path):
+    without = np.minimum(truth(enhancing=False), 1)
+    false = without.copy()
+    false[10:14, 10:15, 10:14] = 3  # 80 voxels
+    pairs = [write_pair(tmp_path, "c", without, false)]
+    fitted = fit_rules(pairs, scheme=scheme_of_regions({"edema": (1,), "ET": (3,)}))
+    assert (fitted.before.dice["ET"], fitted.after.dice["ET"]) == (0, 1)
+    assert fitted.rules.smallest_enhancing == 0
+
+
+IGNORING = replace(SCHEME, labels=SCHEME.labels | {4}, ignore_label=4)
+
+
+def test_what_the_truth_ignores_decides_no_size(tmp_path):
+    """Two false specks in one case outweigh a true one in another.
+
+    With the large component that the truth ignores, the false ones would weigh less.
+    """
+    reference = truth()
+    reference[25:] = 4
+    false, small = truth(), truth()
+    false[26:, 2:-2, 2:-2] = 1
+    false[2, (2, 24), 2:8] = 1
+    small[2, 2, 2:8] = 1
+    true = np.where(reference == 4, 4, small)
+    pairs = [
+        write_pair(tmp_path, "false", reference, false),
+        write_pair(tmp_path, "true", true, small),
+    ]
+    fitted = fit_rules(pairs, scheme=IGNORING)
+    assert fitted.rules.smallest_component["WT"] == 10
+
+
+def test_a_component_counts_whole_where_the_truth_ignores_a_part_of_it(tmp_path):
+    reference = truth()
+    reference[:, :, 8:] = np.where(reference == 0, 4, reference)[:, :, 8:]
+    prediction = truth()
+    prediction[2, 2, 2:22] = 1  # 20 voxels, 6 of which are scored
+    fitted = fit_rules([write_pair(tmp_path, "c", reference, prediction)], scheme=IGNORING)
+    assert fitted.rules.smallest_component["WT"] == 50
+    assert fitted.after.dice["WT"] == 1
 
 
 def test_small_true_lesions_are_not_sacrificed(tmp_path):
@@ -189,8 +234,20 @@ def test_the_command_writes_sizes_and_scores(trained, capsys):
     assert written["smallest_component_voxels"]["WT"] == 10
     assert written["scores"]["before"]["WT"]["dice"] < written["scores"]["after"]["WT"]["dice"]
     assert written["fitted_on"]["cases"] == 4
+    assert written["fitted_on"]["missing_folds"] == []
     assert read_rules(model / "s2ca_postprocessing.json").smallest_component["WT"] == 10
-    assert "--apply" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "--apply" in printed.out
+    assert "warning" not in printed.err
+
+
+def test_folds_that_are_missing_are_named(trained, capsys):
+    model, _ = trained
+    shutil.rmtree(model / "fold_1")
+    assert fit(model) == 0
+    assert "has no validation of fold 1" in capsys.readouterr().err
+    written = json.loads((model / "s2ca_postprocessing.json").read_text())
+    assert written["fitted_on"]["missing_folds"] == [1]
 
 
 def test_an_existing_fit_stays_unless_asked(trained, capsys):
@@ -199,6 +256,11 @@ def test_an_existing_fit_stays_unless_asked(trained, capsys):
     assert fit(model) == 1
     assert (model / "s2ca_postprocessing.json").read_text() == "mine"
     assert fit(model, "--overwrite") == 0
+
+
+def test_a_folder_in_the_place_of_the_output_is_refused(trained, capsys):
+    assert fit(trained[0], "-o", str(trained[1]), "--overwrite") == 1
+    assert f"{trained[1]} is a folder" in capsys.readouterr().err
 
 
 def test_a_prediction_of_a_training_case_is_refused(trained, capsys):

@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnunetv2_s2ca.cli import main
+from nnunetv2_s2ca.errors import UserError
 from nnunetv2_s2ca.evaluation.regions import Region, scheme_of_regions
 from nnunetv2_s2ca.evaluation.segmentations import read_labels
 from nnunetv2_s2ca.postprocessing.rules import (
     PostprocessingRules,
+    check_rules,
     nest,
     papers_rules,
     postprocess,
@@ -155,6 +157,33 @@ def test_separate_labels_are_cleaned_each_by_itself():
     assert set(np.unique(cleaned)) == {0, 1}
 
 
+# the MSD's, and nnU-Net's own names of BraTS' labels in another order
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"edema": (1,), "non-enhancing tumor": (2,), "enhancing tumour": (3,)},
+        {"enhancing tumor": (3,), "NCR": (2,), "ED": (1,)},
+    ],
+    ids=lambda labels: next(iter(labels)),
+)
+def test_of_separate_labels_enhancing_tumour_becomes_the_core_without_enhancement(labels):
+    regions = scheme_of_regions(labels).regions
+    little = row(np.minimum(tumour(), 2), (14, 14, 14), 5, 3)
+    row(little, (35, 5, 5), 5, 3)
+    cleaned = postprocess(little, PostprocessingRules({}, 400), regions=regions)
+    assert (cleaned == np.minimum(little, 2)).all()
+    # a speck of it becomes one of the core, which is then removed as such
+    cleaned = postprocess(little, papers_rules(regions), regions=regions)
+    assert (cleaned == np.minimum(tumour(), 2)).all()
+
+
+def test_enhancing_tumour_is_not_relabelled_where_no_label_is_the_core_without_it():
+    regions = scheme_of_regions({"edema": (1,), "enhancing tumor": (3,)}).regions
+    with pytest.raises(UserError, match="edema, ET"):
+        check_rules(papers_rules(regions), regions)
+    check_rules(PostprocessingRules({"ET": 10}), regions)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
@@ -242,7 +271,55 @@ def test_rules_of_another_dataset_are_refused(predictions, capsys):
     assert "GTV" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"smallest_component_voxels": 3}'])
+def test_bad_files_are_all_named_and_nothing_is_written(predictions, capsys):
+    write_labels(row(tumour(), (35, 5, 5), 3, 7), predictions / "label_7.nii.gz")
+    (predictions / "empty.nii.gz").write_bytes(b"")
+    before = sorted(predictions.parent.iterdir())
+    assert run("-i", predictions, "-o", predictions.parent / "out") == 1
+    message = capsys.readouterr().err
+    assert "2 cases have troubles" in message
+    assert "label_7.nii.gz" in message
+    assert "empty.nii.gz" in message
+    assert sorted(predictions.parent.iterdir()) == before
+
+
+def test_an_output_that_is_a_file_is_refused(predictions, capsys):
+    assert run("-i", predictions, "-o", predictions / "dataset.json", "--overwrite") == 1
+    assert "dataset.json is a file" in capsys.readouterr().err
+
+
+def test_a_folder_in_the_place_of_the_rules_is_named(predictions, capsys):
+    assert run("-i", predictions, "-o", predictions.parent / "out", "--apply", predictions) == 1
+    assert f"{predictions} cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{}",
+        "[]",
+        '{"smallest_component_voxels": 3}',
+        *(
+            json.dumps(
+                {
+                    "smallest_component_voxels": {"WT": 10},
+                    "smallest_enhancing_voxels": 0,
+                    "fill_holes": False,
+                }
+                | wrong
+            )
+            for wrong in (
+                *(
+                    {"smallest_component_voxels": {"WT": size}}
+                    for size in (np.inf, -5, 9.9, True, "9")
+                ),
+                *({"smallest_enhancing_voxels": size} for size in (np.nan, np.inf, -1, 0.5, None)),
+                *({"fill_holes": fill} for fill in ("false", 1)),
+            )
+        ),
+    ],
+)
 def test_a_damaged_rules_file_is_named(predictions, capsys, content):
     rules = predictions.parent / "rules.json"
     rules.write_text(content)
