@@ -74,6 +74,7 @@ setup(
         # the challenge's own program, under the AGPL: for those who ask for it, never needed
         "official": ["brats-evaluation>=0.0.10"],
         "dev": [
+            "monai>=1.5",
             "hypothesis>=6.100",
             # what these two accept changes from one minor version to the next
             "mypy>=2.4,<2.5",

@@ -12,10 +12,20 @@ import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
 # what reading a file that is damaged, or no image, may raise
-READ_ERRORS = (ValueError, OSError, EOFError, zlib.error, isal_zlib.error, ImageFileError)
+READ_ERRORS = (
+    ValueError,
+    OSError,
+    EOFError,
+    OverflowError,
+    zlib.error,
+    isal_zlib.error,
+    HeaderDataError,
+    ImageFileError,
+)
 
 PIECE_BYTES = 2**18
 VOXEL_OFFSET = 352  # of NIfTI-1 in one file without extensions

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import HeaderDataError
 
 from nnunetv2_s2ca.dataset_conversion.nifti import READ_ERRORS, load_nifti, read_voxels
 from nnunetv2_s2ca.errors import UserError
@@ -68,7 +67,7 @@ def read_labels(path: Path) -> tuple[np.ndarray, nib.Nifti1Image]:
     """
     try:
         image, values = load_nifti(path), read_voxels(path)
-    except (*READ_ERRORS, HeaderDataError, OverflowError) as error:
+    except READ_ERRORS as error:
         raise UserError(f"{path} cannot be read as NIfTI, it may be damaged: {error}") from error
     if values.ndim != 3:
         raise UserError(f"{path}: expected a 3D image of labels, found shape {values.shape}")

@@ -7,8 +7,10 @@ import warnings
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai import metrics
 
 from nnunetv2_s2ca.evaluation.boxes import bounding_box
 from nnunetv2_s2ca.evaluation.surfaces import (
@@ -54,8 +56,6 @@ def test_hd95_of_random_masks_equals_simpleitks_filters(seed, spacing):
 
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_hd95_of_random_masks_equals_monais(spacing):
-    torch = pytest.importorskip("torch")
-    metrics = pytest.importorskip("monai.metrics")
     reference, prediction = blobs(3), blobs(4)
     theirs = metrics.compute_hausdorff_distance(
         torch.from_numpy(prediction)[None, None],
