@@ -23,10 +23,10 @@ from torch.nn.grad import conv2d_weight
 
 from nnunetv2_s2ca.architecture.block_input import BlockInput, Seen, block_input
 
-# A slab has about this many values for each thread that shares it, 4 MB in fp32, and no more than
-# MAX_SLABS_AT_ONCE times as many, so that slabs stay small beside the map.
-SLAB_VALUES = 2**20
-MAX_SLABS_AT_ONCE = 8
+# A slab has about this many values for each thread that shares it, 2 MB in fp32. Beyond
+# MAX_THREADS it does not grow, so that slabs stay small beside the map.
+SLAB_VALUES = 2**19
+MAX_THREADS = 16
 NORM_EPS = 1e-5
 
 ALL = slice(None)
@@ -458,7 +458,7 @@ class _SeparableConvBackward:
 
 def _slabs(y: Tensor, x: BlockInput) -> Iterator[tuple[int, int]]:
     """Ranges of rows of y, so that a slab of the larger of the two fits into a cache."""
-    values = SLAB_VALUES * min(torch.get_num_threads(), MAX_SLABS_AT_ONCE)
+    values = SLAB_VALUES * min(torch.get_num_threads(), MAX_THREADS)
     step = max(2, values * len(y) // max(y.numel(), x.shape.numel()))
     return ((lo, min(lo + step, len(y))) for lo in range(0, len(y), step))
 
