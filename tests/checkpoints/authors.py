@@ -35,6 +35,16 @@ def small_state_dict(
     }
 
 
+class Malicious:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
 def save(
     path: Path, state: dict[str, Tensor], *, parallel: bool = True, zipped: bool = True, **extra
 ) -> Path:

@@ -19,16 +19,6 @@ from tests.checkpoints import authors
 STATE = {"conv.weight": torch.arange(24.0).reshape(4, 6), "conv.bias": torch.ones(4)}
 
 
-class Malicious:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (open, (str(self.path), "w"))
-
-
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("parallel", [True, False])
 def test_dict_with_net_is_read(tmp_path, parallel, zipped):
@@ -67,7 +57,7 @@ def _save_pickle(content, path):
 @pytest.mark.parametrize("place", ["alone", "beside", "within"])
 def test_code_in_a_file_does_not_run(tmp_path, save, place):
     trace = tmp_path / "it-ran"
-    bomb = Malicious(trace)
+    bomb = authors.Malicious(trace)
     content = {
         "alone": bomb,
         "beside": {"net": STATE, "scheduler": bomb},
@@ -84,14 +74,14 @@ def test_code_in_a_file_does_not_run(tmp_path, save, place):
 
 @pytest.mark.parametrize("trust", [False, True])
 def test_pickle_that_is_no_checkpoint_does_not_run_even_if_trusted(tmp_path, trust):
-    _save_pickle(Malicious(tmp_path / "it-ran"), tmp_path / "a.pkl")
+    _save_pickle(authors.Malicious(tmp_path / "it-ran"), tmp_path / "a.pkl")
     with pytest.raises(UserError, match="is no PyTorch checkpoint"):
         read_checkpoint(tmp_path / "a.pkl", trust=trust)
     assert not (tmp_path / "it-ran").exists()
 
 
 def test_the_trap_of_the_test_above_works(tmp_path):
-    _save_zip(Malicious(tmp_path / "it-ran"), tmp_path / "a.pkl")
+    _save_zip(authors.Malicious(tmp_path / "it-ran"), tmp_path / "a.pkl")
     with pytest.raises(UserError):  # what it made is no state dict
         read_checkpoint(tmp_path / "a.pkl", trust=True)
     assert (tmp_path / "it-ran").exists()
