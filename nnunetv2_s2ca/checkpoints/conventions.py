@@ -23,7 +23,7 @@ HEADS = "decoder.seg_layers."
 
 
 def to_nnunet_channels(checkpoint: TranslatedCheckpoint) -> dict[str, Tensor]:
-    """The weights for inputs T1, T1ce, T2, FLAIR and outputs WT, TC, ET, as float32.
+    """The weights for inputs T1, T1ce, T2, FLAIR and outputs WT, TC, ET.
 
     The authors' network takes t1, t2, t1ce, flair and gives background, ET, TC, WT, all through a
     sigmoid of their own, so that the background can be left out.
@@ -40,10 +40,7 @@ def to_nnunet_channels(checkpoint: TranslatedCheckpoint) -> dict[str, Tensor]:
         )
     inputs = torch.tensor([AUTHORS_INPUTS.index(name) for name in INPUTS])
     outputs = torch.tensor([AUTHORS_OUTPUTS.index(name) for name in OUTPUTS])
-    weights = {
-        name: tensor.float() if tensor.is_floating_point() else tensor
-        for name, tensor in checkpoint.weights.items()
-    }
+    weights = dict(checkpoint.weights)
     for name, axis in INPUT_AXES.items():
         weights[name] = weights[name].index_select(axis, inputs)
     for name in weights:

@@ -41,6 +41,6 @@ def describe_checkpoint(file: Path, *, trust: bool = False) -> str:
 
 def _describe_branches(branches: Sequence[tuple[int, int]]) -> str:
     return "; ".join(
-        f"level {level}: {width} wide, {depth} blocks"
+        f"level {level}: {width} wide, {depth} {'block' if depth == 1 else 'blocks'}"
         for level, (width, depth) in zip(BRANCH_LEVELS, branches, strict=True)
     )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -30,6 +32,7 @@ MODEL_NAME = f"{TRAINER}__{PLANS_NAME}__{CONFIGURATION}"
 DATASET_NAME = re.compile(r"Dataset\d{3}_.+")
 # where neither the user nor the path names a dataset; plain prediction never asks for it
 NO_DATASET = "Dataset999_S2CAImported"
+NEW = "new"  # the model while it is written
 
 
 def import_checkpoints(
@@ -45,7 +48,8 @@ def import_checkpoints(
     Args:
         files: the authors' files, all of one architecture.
         output: the model's folder; in nnU-Net's place below it, if it is a folder
-            `DatasetXXX_Name`; in nnU-Net's place for `dataset`, if None.
+            `DatasetXXX_Name`; in nnU-Net's place for `dataset`, if None or nnU-Net's folder of
+            results.
         dataset: id or name of the dataset that the model is for, known to nnU-Net if an id.
         trust: see `read_checkpoint`.
         overwrite: replace a model that was imported before.
@@ -59,22 +63,22 @@ def import_checkpoints(
     """
     dataset_name = _dataset_name(dataset, output)
     folder = _model_folder(output, dataset_name if dataset is not None else None)
-    if _in_use(folder) and not overwrite:
-        raise UserError(f"{folder} exists; choose another folder, or add --overwrite to replace it")
-    if _in_use(folder) and not is_imported(folder):
-        raise UserError(
-            f"{folder} holds something else than an imported model, which --overwrite does not "
-            f"replace; choose another folder"
-        )
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        _write_model(unfinished, files, dataset=dataset_name, trust=trust)
-        _move_into_place(unfinished, folder)
+        if _in_use(folder) and not overwrite:
+            raise UserError(
+                f"{folder} exists; choose another folder, or add --overwrite to replace it"
+            )
+        if _in_use(folder) and not is_imported(folder):
+            raise UserError(
+                f"{folder} holds something else than an imported model, which --overwrite does not "
+                f"replace; choose another folder"
+            )
+        place = folder.resolve()  # of a link, where it points to
+        with _workshop(place) as workshop:
+            _write_model(workshop / NEW, files, dataset=dataset_name, trust=trust)
+            _move_into_place(workshop, place)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 
@@ -97,7 +101,7 @@ def _write_model(folder: Path, files: Sequence[Path], *, dataset: str, trust: bo
         architecture = translated.architecture
         if first is None:
             first = architecture
-            folder.mkdir(parents=True)
+            folder.mkdir()
             source = ", ".join(file.name for file in files)
             write_model_files(folder, architecture, dataset=dataset, source=source)
         elif architecture != first:
@@ -105,7 +109,7 @@ def _write_model(folder: Path, files: Sequence[Path], *, dataset: str, trust: bo
                 f"{file} holds another network than {files[0]}, so that they cannot be folds of "
                 f"one model; import them one by one. {_differences(architecture, first)}"
             )
-        write_fold(folder, fold, weights=weights, architecture=architecture, source=file.name)
+        write_fold(folder, fold, weights=weights, architecture=architecture)
 
 
 def _differences(architecture: Architecture, other: Architecture) -> str:
@@ -117,11 +121,31 @@ def _differences(architecture: Architecture, other: Architecture) -> str:
     )
 
 
-def _move_into_place(new: Path, folder: Path) -> None:
-    old = folder.with_name(f"{folder.name}.old")
-    if folder.exists():
-        folder.rename(old)
-    new.rename(folder)
+@contextmanager
+def _workshop(place: Path) -> Iterator[Path]:
+    """A folder of our own on the disk of a place whose parents need not exist yet."""
+    parent = next(folder for folder in place.parents if folder.exists())
+    workshop = Path(tempfile.mkdtemp(prefix=".s2ca-import-", dir=parent))
+    try:
+        yield workshop
+    finally:
+        shutil.rmtree(workshop / NEW, ignore_errors=True)
+        with suppress(OSError):  # if an old model could not be put back, it stays here
+            workshop.rmdir()
+
+
+def _move_into_place(workshop: Path, place: Path) -> None:
+    """Put the new model there, and back what was there before if that fails."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    if not place.exists():
+        (workshop / NEW).rename(place)
+        return
+    old = place.rename(workshop / "old")
+    try:
+        (workshop / NEW).rename(place)
+    except BaseException:
+        old.rename(place)
+        raise
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -142,6 +166,8 @@ def _dataset_name(dataset: str | None, output: Path | None) -> str:
 
 
 def _model_folder(output: Path | None, dataset: str | None) -> Path:
+    if output is not None and dataset is not None and _is_results_folder(output):
+        output = None
     if output is not None:
         output = output.absolute()
         return output / MODEL_NAME if DATASET_NAME.fullmatch(output.name) else output
@@ -150,6 +176,10 @@ def _model_folder(output: Path | None, dataset: str | None) -> Path:
     if not nnUNet_results.is_set():
         raise UserError("nnUNet_results is not set; set it, or say -o FOLDER")
     return Path(get_output_folder(dataset, TRAINER, PLANS_NAME, CONFIGURATION)).absolute()
+
+
+def _is_results_folder(folder: Path) -> bool:
+    return nnUNet_results.is_set() and Path(nnUNet_results).resolve() == folder.resolve()
 
 
 def _in_use(folder: Path) -> bool:

@@ -76,7 +76,6 @@ def write_fold(
     *,
     weights: Mapping[str, Tensor],
     architecture: Architecture,
-    source: str,
 ) -> None:
     """Write one fold of a model whose plans and dataset.json are there.
 
@@ -85,14 +84,16 @@ def write_fold(
         fold: number of the fold.
         weights: state dict of the network.
         architecture: of the network, as in the authors' file.
-        source: where the weights are from, for the picture.
+
+    Raises:
+        OSError: if the disk takes no more.
     """
     folder = model_folder / f"fold_{fold}"
     (folder / "validation").mkdir(parents=True)
     # nnU-Net's export wants these of every fold
     summary: dict[str, Any] = {"foreground_mean": {}, "mean": {}, "metric_per_case": []}
     _write_json(folder / "validation" / "summary.json", summary)
-    _draw_progress(folder / "progress.png", f"Imported from {source}.\nNot trained here.")
+    _draw_progress(folder / "progress.png", "Imported weights.\nNot trained here.")
     init_args = {
         "plans": json.loads((model_folder / "plans.json").read_text()),
         "configuration": CONFIGURATION,
@@ -101,7 +102,10 @@ def write_fold(
         "device": torch.device("cpu"),
     }
     checkpoint = _make_checkpoint(weights, architecture, init_args)
-    torch.save(checkpoint, folder / "checkpoint_final.pth")
+    try:
+        torch.save(checkpoint, folder / "checkpoint_final.pth")
+    except RuntimeError as error:  # all that PyTorch says of a full disk
+        raise OSError("PyTorch could not save the weights; is the disk full?") from error
 
 
 def is_imported(folder: Path) -> bool:
@@ -109,7 +113,8 @@ def is_imported(folder: Path) -> bool:
     dataset_json = folder / "dataset.json"
     if not dataset_json.is_file():
         return False
-    return f'"{IMPORTER}"' in dataset_json.read_text()
+    # bytes, since another program's file need not be UTF-8
+    return f'"{IMPORTER}"'.encode() in dataset_json.read_bytes()
 
 
 def make_plans(architecture: Architecture, *, dataset: str) -> dict[str, Any]:

@@ -1,117 +1,112 @@
-"""From the names in the authors' state dicts to ours.
+"""From our names of the network's entries to those in the authors' state dicts.
 
 Their program numbers a level and a side: `conv2_0` is level 2 of the encoder, `conv2_1` level 2 of
-the decoder. Each rule below rewrites one prefix or one part of a name.
+the decoder. Each rule below rewrites one part or one prefix of a name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection
 
-from torch import Tensor
+# Parts of modules, under the names of the modules that have them.
+_PARTS = (
+    # residual blocks
+    (r"\.unit(\d)\.depthwise\.", r".conv\1.dwconv."),
+    (r"\.unit(\d)\.pointwise\.", r".conv\1.pwconv."),
+    (r"\.unit(\d)\.act\.", r".conv\1.act."),
+    (r"\.shortcut\.0\.", ".identity_mapping.conv."),
+    # attention
+    (r"\.gate\.0\.", ".W_g.conv."),
+    (r"\.gate\.1\.", ".W_g.norm."),
+    (r"\.skip\.0\.", ".W_x.conv."),
+    (r"\.skip\.1\.", ".W_x.norm."),
+    (r"\.psi\.0\.", ".psi.0.conv."),
+    (r"\.psi\.1\.", ".psi.0.norm."),
+    (r"\.(channel|channel_attention)\.reduce\.", r".\1.fc.0."),
+    (r"\.(channel|channel_attention)\.expand\.", r".\1.fc.2."),
+    # global branches, which we name by the length of the axis that they fold
+    (r"(\.branches\.\d)\.squeeze\.\d+\.", r"\1.conv1x1_down."),
+    (r"(\.branches\.\d)\.expand\.\d+\.", r"\1.conv1x1_up."),
+    (r"(\.branches\.\d)\.embed\.", r"\1.poolformer.patch_embed.proj."),
+    (r"(\.branches\.\d)\.blocks\.", r"\1.poolformer.network.0."),
+    (r"(\.branches\.\d)\.norm\.", r"\1.poolformer.norm."),
+    (r"(\.branches\.\d)\.project\.", r"\1.poolformer.conv1x1."),
+    (r"(\.branches\.\d)\.fuse\.", r"\1.fuse_conv."),
+    (r"\.layer_scale(\d)\.gamma$", r".layer_scale_\1"),
+    (r"\.token_mixer\.0\.channel\.", ".token_mixer.att.channel_attention."),
+    (r"\.token_mixer\.0\.spatial\.", ".token_mixer.att.spacial_attention."),
+    (r"\.token_mixer\.1\.", ".token_mixer.conv."),
+    # the axially shifted MLP
+    (r"(\.shifted_mlp)\.embed\.", r"\1.aspmlp.patch_embed.proj."),
+    (r"(\.shifted_mlp)\.norm\.", r"\1.aspmlp.patch_embed.norm."),
+    (r"(\.shifted_mlp)\.blocks\.", r"\1.aspmlp.layers.0.blocks."),
+    (r"(\.shifted_mlp)\.project\.", r"\1.aspmlp.conv1x1."),
+    (r"(\.shifted_mlp)\.fuse\.", r"\1.fuse_conv."),
+    (r"\.axial_shift\.conv_in\.", ".axial_shift.conv1."),
+    (r"\.axial_shift\.conv_width_first\.", ".axial_shift.conv2_1."),
+    (r"\.axial_shift\.conv_height_first\.", ".axial_shift.conv2_2."),
+    (r"\.axial_shift\.conv_out\.", ".axial_shift.conv3."),
+    (r"\.axial_shift\.norm_in\.", ".axial_shift.norm1."),
+    (r"\.axial_shift\.norm_out\.", ".axial_shift.norm2."),
+    # the deformable convolution
+    (r"(\.deform_conv)\.reduce\.", r"\1.conv_se."),
+    (r"(\.deform_conv)\.offset\.", r"\1.offset_conv_kernel."),
+    (r"(\.deform_conv)\.kernel\.", r"\1.conv_kernel."),
+    (r"(\.deform_conv)\.spatial_attention\.", r"\1.att."),
+)
 
 # Whole modules, by the prefix of their entries.
 _MODULES = (
-    (r"backbone\.conv(\d)_0\.", r"encoder.stages.\1."),
-    (r"backbone\.former(\d)_0\.", r"encoder.branches.\1."),
-    (r"conv(\d)_1\.", r"decoder.stages.\1."),
-    (r"former(\d)_1\.", r"decoder.branches.\1."),
-    (r"gate\d_(\d)\.", r"decoder.gates.\1."),
-    (r"convds(\d)\.", r"decoder.seg_layers.\1."),
-    (r"down8Pooling\.", "bottleneck.down.0."),
-    (r"down4Pooling\.", "bottleneck.down.1."),
-    (r"down2Pooling\.", "bottleneck.down.2."),
-    (r"ca\.", "bottleneck.channel_attention."),
-    (r"sa\.", "bottleneck.spatial_attention."),
-    (r"BottomAspmlp_l4\.", "bottleneck.shifted_mlp."),
-    (r"conv_bottom\.", "bottleneck.local."),
-    (r"in_down01\.", "skips.down."),
-    (r"in_up21\.", "skips.up."),
-    (r"skip_ca\.", "skips.channel_attention."),
-    (r"skip_msadc\.", "skips.deform_conv."),
-    (r"out_up10\.", "skips.to_skips.0."),
-    (r"out_1\.", "skips.to_skips.1."),
-    (r"out_down12\.", "skips.to_skips.2."),
+    (r"encoder\.stages\.(\d)\.", r"backbone.conv\1_0."),
+    (r"encoder\.branches\.(\d)\.", r"backbone.former\1_0."),
+    (r"decoder\.stages\.(\d)\.", r"conv\1_1."),
+    (r"decoder\.branches\.(\d)\.", r"former\1_1."),
+    # by the level below, which gates, and their own
+    (r"decoder\.gates\.0\.", "gate1_0."),
+    (r"decoder\.gates\.1\.", "gate2_1."),
+    (r"decoder\.gates\.2\.", "gate3_2."),
+    (r"decoder\.seg_layers\.(\d)\.", r"convds\1."),
+    (r"bottleneck\.down\.0\.", "down8Pooling."),
+    (r"bottleneck\.down\.1\.", "down4Pooling."),
+    (r"bottleneck\.down\.2\.", "down2Pooling."),
+    (r"bottleneck\.channel_attention\.", "ca."),
+    (r"bottleneck\.spatial_attention\.", "sa."),
+    (r"bottleneck\.shifted_mlp\.", "BottomAspmlp_l4."),
+    (r"bottleneck\.local\.", "conv_bottom."),
+    (r"skips\.down\.", "in_down01."),
+    (r"skips\.up\.", "in_up21."),
+    (r"skips\.channel_attention\.", "skip_ca."),
+    (r"skips\.deform_conv\.", "skip_msadc."),
+    (r"skips\.to_skips\.0\.", "out_up10."),
+    (r"skips\.to_skips\.1\.", "out_1."),
+    (r"skips\.to_skips\.2\.", "out_down12."),
 )
 
-# Parts inside a module, wherever they stand; the first five serve the residual blocks.
-_PARTS = (
-    (r"\bconv(\d)\.(act|dwconv|pwconv)\.", r"unit\1.\2."),
-    (r"\bdwconv\.", "depthwise."),
-    (r"\bpwconv\.", "pointwise."),
-    (r"\bidentity_mapping\.conv\.", "shortcut.0."),
-    (r"\bW_g\.conv\.", "gate.0."),
-    (r"\bW_g\.norm\.", "gate.1."),
-    (r"\bW_x\.conv\.", "skip.0."),
-    (r"\bW_x\.norm\.", "skip.1."),
-    (r"\bpsi\.0\.conv\.", "psi.0."),
-    (r"\bpsi\.0\.norm\.", "psi.1."),
-    (r"\bfc\.0\.", "reduce."),
-    (r"\bfc\.2\.", "expand."),
-    (r"\bfuse_conv\.", "fuse."),
-    (r"\b(?:poolformer|aspmlp)\.patch_embed\.proj\.", "embed."),
-    (r"\baspmlp\.patch_embed\.norm\.", "norm."),
-    (r"\bpoolformer\.norm\.", "norm."),
-    (r"\b(?:poolformer|aspmlp)\.conv1x1\.", "project."),
-    (r"\bpoolformer\.network\.0\.", "blocks."),
-    (r"\baspmlp\.layers\.0\.blocks\.", "blocks."),
-    (r"\blayer_scale_(\d)$", r"layer_scale\1.gamma"),
-    (r"\btoken_mixer\.att\.channel_attention\.", "token_mixer.0.channel."),
-    (r"\btoken_mixer\.att\.spacial_attention\.", "token_mixer.0.spatial."),
-    (r"\btoken_mixer\.conv\.", "token_mixer.1."),
-    (r"\baxial_shift\.conv1\.", "axial_shift.conv_in."),
-    (r"\baxial_shift\.conv2_1\.", "axial_shift.conv_width_first."),
-    (r"\baxial_shift\.conv2_2\.", "axial_shift.conv_height_first."),
-    (r"\baxial_shift\.conv3\.", "axial_shift.conv_out."),
-    (r"\baxial_shift\.norm1\.", "axial_shift.norm_in."),
-    (r"\baxial_shift\.norm2\.", "axial_shift.norm_out."),
-    (r"\bconv_se\.", "reduce."),
-    (r"\boffset_conv_kernel\.", "offset."),
-    (r"\bconv_kernel\.", "kernel."),
-    (r"\batt\.conv\.", "spatial_attention.conv."),
-)
 
-# Activations of layers that are built with one and never call it.
-_UNUSED = re.compile(r"\b(?:W_g|W_x|psi\.0|identity_mapping)\.act\.")
+def authors_name(name: str) -> str:
+    """The authors' name of an entry in our network's state dict, or of a prefix like `skips.up.`.
 
-
-def translate_state_dict(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the entries of an authors' state dict to ours, and drop what no forward pass uses.
-
-    Entries that no rule knows keep a name that S2CA-Net does not have, so that loading the result
-    strictly lists them. No tensor is copied.
+    Each name has one of its own, so long as a level's folded axes have one length, as theirs.
     """
-    pairs = ((_translate(name, state), tensor) for name, tensor in state.items())
-    translated = {name: tensor for name, tensor in pairs if name is not None}
-    return {
-        name: tensor
-        for name, tensor in translated.items()
-        if not _belongs_to_plain_shortcut(name, translated)
-    }
-
-
-def _translate(name: str, state: Mapping[str, Tensor]) -> str | None:
-    if _UNUSED.search(name):
-        return None
-    ours = name
-    for pattern, replacement in _MODULES:
-        ours, matches = re.subn(f"^{pattern}", replacement, name)
-        if matches:
-            break
     for pattern, replacement in _PARTS:
-        ours = re.sub(pattern, replacement, ours)
-    # the projections between C·L and C channels, which we keep by the length L of the folded axis
-    if projection := re.fullmatch(r"(.*)\bconv1x1_(down|up)\.(weight|bias)", ours):
-        branch, way, parameter = projection.groups()
-        squeeze = state.get(name[: name.rindex("conv1x1_")] + "conv1x1_down.weight")
-        length = "?" if squeeze is None else squeeze.shape[1] // squeeze.shape[0]
-        ours = f"{branch}{'squeeze' if way == 'down' else 'expand'}.{length}.{parameter}"
-    return ours
+        name = re.sub(pattern, replacement, name)
+    for pattern, replacement in _MODULES:
+        name = re.sub(f"^{pattern}", replacement, name)
+    return name
 
 
-def _belongs_to_plain_shortcut(name: str, state: Mapping[str, Tensor]) -> bool:
-    """Whether a shortcut's convolution stands in a block that keeps its channels: never called."""
-    block, shortcut, _ = name.rpartition("shortcut.0.")
-    pointwise = state.get(f"{block}unit1.pointwise.weight")
-    return bool(shortcut) and pointwise is not None and pointwise.shape[0] == pointwise.shape[1]
+def unused_names(names: Collection[str]) -> set[str]:
+    """What the authors' network holds beside these, all of its names in use, and never calls.
+
+    Activations of layers that are built with one, and a convolution in the shortcut of every
+    residual block, also where the block keeps channels and resolution.
+    """
+    unused: set[str] = set()
+    for name in names:
+        if layer := re.fullmatch(r"(.*\.(?:W_g|W_x|psi\.0))\.conv\.weight", name):
+            unused.add(f"{layer[1]}.act.weight")
+        elif block := re.fullmatch(r"(.*)\.conv1\.pwconv\.weight", name):
+            shortcut = f"{block[1]}.identity_mapping"
+            unused |= {f"{shortcut}.act.weight", f"{shortcut}.conv.weight"}
+    return unused.difference(names)

@@ -1,9 +1,9 @@
-"""The network that a state dict belongs to, found from names and shapes."""
+"""The network that a state dict belongs to, found from the authors' names and shapes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnunetv2_s2ca.architecture.s2ca_net import NUM_STAGES, S2CANet
-from nnunetv2_s2ca.checkpoints.names import translate_state_dict
+from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
+from nnunetv2_s2ca.checkpoints.names import authors_name, unused_names
 from nnunetv2_s2ca.checkpoints.reading import AuthorsCheckpoint
 from nnunetv2_s2ca.errors import UserError
 
 STRIDES = ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
 BRANCH_LEVELS = (2, 3)
 LISTED = 50  # entries of each kind that an error lists
+DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,20 @@ class Architecture:
             )
 
 
+# of the authors' files; what a file lacks is listed as it is there
+RELEASED = Architecture(
+    input_channels=4,
+    num_classes=4,
+    patch_size=(128, 128, 128),
+    features_per_stage=(16, 32, 64, 128),
+    encoder_branches=((360, 6), (512, 2)),
+    decoder_branches=((360, 6), (512, 2)),
+)
+
+
 @dataclass(frozen=True)
 class TranslatedCheckpoint:
-    """A complete state dict of `S2CANet` from a file of the authors; channels are still theirs."""
+    """A complete float32 state dict of `S2CANet` from a file; channels are still the authors'."""
 
     path: Path
     weights: dict[str, Tensor]
@@ -67,31 +79,42 @@ def translate_checkpoint(checkpoint: AuthorsCheckpoint) -> TranslatedCheckpoint:
     """Find a file's architecture, and bring its weights under our names.
 
     Raises:
-        UserError: if the file is not S2CA-Net's; lists what is missing, left over or of a wrong
-            shape.
+        UserError: if the file is not S2CA-Net's; lists what is missing, left over, of a wrong
+            shape, no weights, or not finite.
     """
+    found = checkpoint.weights
     try:
-        weights = translate_state_dict(checkpoint.weights)
-        architecture = _find_architecture(weights)
-        expected = architecture.build().state_dict()
+        architecture = _find_architecture(found)
+        network = architecture.build().state_dict()
     except (ArithmeticError, IndexError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"{checkpoint.path} holds {len(checkpoint.weights)} entries, such as "
-            f"{_enumerate(checkpoint.weights, limit=3)}, from which no S2CA-Net can be made out "
-            f"({error}). Expected the state dict of the authors' network"
-        ) from error
-    theirs = {id(tensor): name for name, tensor in checkpoint.weights.items()}
+        reason = f"from whose sizes no S2CA-Net can be made ({error})"
+        raise _not_s2ca_net(checkpoint, reason) from error
+    ours = {authors_name(name): name for name in network}
+    if ours.keys().isdisjoint(found):
+        raise _not_s2ca_net(checkpoint, "none of which S2CA-Net's authors have")
+    expected = {name: network[our_name] for name, our_name in ours.items()}
+    given = {name: found[name] for name in expected if name in found}
+    known = expected.keys() | unused_names(expected)
+    strange = [name for name, tensor in given.items() if not _is_weight(tensor, expected[name])]
+    weights = {
+        name: tensor.detach().float() if expected[name].is_floating_point() else tensor
+        for name, tensor in given.items()
+        if name not in strange
+    }
     trouble = {
-        "missing": [name for name in expected if name not in weights],
-        "left over": [theirs[id(weights[name])] for name in weights if name not in expected],
+        "missing": [name for name in expected if name not in given],
+        "left over": [name for name in found if name not in known],
         "of a wrong shape": [
-            f"{theirs[id(tensor)]} {list(tensor.shape)} instead of {list(expected[name].shape)}"
-            for name, tensor in weights.items()
-            if name in expected and tensor.shape != expected[name].shape
+            f"{name} {list(tensor.shape)} instead of {list(expected[name].shape)}"
+            for name, tensor in given.items()
+            if tensor.shape != expected[name].shape
         ],
-        "not finite": [
-            theirs[id(tensor)] for tensor in weights.values() if not tensor.isfinite().all()
+        "of a kind that is no weight": [
+            f"{name} ({found[name].dtype}, {found[name].layout}, on {found[name].device})"
+            for name in strange
         ],
+        # also what float32 cannot hold
+        "not finite": [name for name, tensor in weights.items() if not tensor.isfinite().all()],
     }
     if any(trouble.values()):
         lines = [
@@ -102,51 +125,74 @@ def translate_checkpoint(checkpoint: AuthorsCheckpoint) -> TranslatedCheckpoint:
         raise UserError(
             f"{checkpoint.path} does not fit S2CA-Net; entries\n  " + "\n  ".join(lines)
         )
-    return TranslatedCheckpoint(checkpoint.path, weights, architecture)
+    return TranslatedCheckpoint(
+        checkpoint.path, {ours[name]: tensor for name, tensor in weights.items()}, architecture
+    )
+
+
+def _not_s2ca_net(checkpoint: AuthorsCheckpoint, why: str) -> UserError:
+    return UserError(
+        f"{checkpoint.path} holds {len(checkpoint.weights)} entries, such as "
+        f"{_enumerate(checkpoint.weights, limit=3)}, {why}. Expected the state dict of the "
+        f"authors' network"
+    )
+
+
+def _is_weight(tensor: Tensor, expected: Tensor) -> bool:
+    dtypes = DTYPES if expected.is_floating_point() else (expected.dtype,)
+    return tensor.layout is torch.strided and not tensor.is_meta and tensor.dtype in dtypes
 
 
 def _find_architecture(weights: Mapping[str, Tensor]) -> Architecture:
-    length = _only_match(weights, rf"encoder\.branches\.{BRANCH_LEVELS[0]}\.squeeze\.(\d+)\.weight")
-    return Architecture(
-        input_channels=_size(weights, "encoder.stages.0.unit1.depthwise.weight"),
-        num_classes=_size(weights, "decoder.seg_layers.0.weight"),
+    """The network of these sizes; for what no entry tells, the released one's."""
+    encoder, decoder = r"backbone\.former{}_0", r"former{}_1"
+    # of a branch that is missing, the one across says most
+    encoder_default = _find_branches(weights, decoder, RELEASED.decoder_branches)
+    decoder_default = _find_branches(weights, encoder, RELEASED.encoder_branches)
+    patch_size = RELEASED.patch_size
+    level = BRANCH_LEVELS[0]
+    squeeze = _first(weights, rf"(backbone\.)?former{level}_\d\.conv1x1_down\.weight")
+    if squeeze is not None:
         # the fold at this level is as long as the patch, divided by the strides so far
-        patch_size=(int(length) * 2 ** BRANCH_LEVELS[0],) * 3,
+        patch_size = (squeeze.shape[1] // squeeze.shape[0] * 2**level,) * 3
+    inputs = r"backbone\.conv0_0\.conv1\.dwconv\.weight"
+    return Architecture(
+        input_channels=_size(weights, inputs, RELEASED.input_channels),
+        num_classes=_size(weights, r"convds\d\.(weight|bias)", RELEASED.num_classes),
+        patch_size=patch_size,
         features_per_stage=tuple(
-            _size(weights, f"encoder.stages.{level}.unit1.pointwise.weight")
-            for level in range(NUM_STAGES)
+            _size(weights, rf"backbone\.conv{level}_0\.conv1\.pwconv\.(weight|bias)", features)
+            for level, features in enumerate(RELEASED.features_per_stage)
         ),
-        encoder_branches=_find_branches(weights, "encoder"),
-        decoder_branches=_find_branches(weights, "decoder"),
+        encoder_branches=_find_branches(weights, encoder, encoder_default),
+        decoder_branches=_find_branches(weights, decoder, decoder_default),
     )
 
 
-def _find_branches(weights: Mapping[str, Tensor], side: str) -> tuple[tuple[int, int], ...]:
-    return tuple(
-        (
-            _size(weights, f"{side}.branches.{level}.embed.weight"),
-            len(_matches(weights, rf"{side}\.branches\.{level}\.blocks\.(\d+)\..*")),
-        )
-        for level in BRANCH_LEVELS
-    )
+def _find_branches(
+    weights: Mapping[str, Tensor], module: str, default: Sequence[tuple[int, int]]
+) -> tuple[tuple[int, int], ...]:
+    branches = []
+    for level, (width, depth) in zip(BRANCH_LEVELS, default, strict=True):
+        former = rf"{module.format(level)}\.poolformer"
+        embedded = rf"{former}\.(patch_embed\.proj|norm)\.(weight|bias)"
+        blocks = [
+            int(match[1])
+            for match in (re.match(rf"{former}\.network\.0\.(\d\d?)\.", name) for name in weights)
+            if match
+        ]
+        branches.append((_size(weights, embedded, width), max(blocks, default=depth - 1) + 1))
+    return tuple(branches)
 
 
-def _size(weights: Mapping[str, Tensor], name: str) -> int:
-    if name not in weights:
-        raise ValueError(f"{name} is missing")
-    return weights[name].shape[0]
+def _size(weights: Mapping[str, Tensor], pattern: str, default: int) -> int:
+    """Length of the first axis of what a pattern matches first; the default if it matches none."""
+    tensor = _first(weights, pattern)
+    return default if tensor is None else tensor.shape[0]
 
 
-def _only_match(names: Iterable[str], pattern: str) -> str:
-    found = _matches(names, pattern)
-    if len(found) != 1:
-        raise ValueError(f"there are {len(found)} entries like {pattern}, not one")
-    return found.pop()
-
-
-def _matches(names: Iterable[str], pattern: str) -> set[str]:
-    """What the pattern's group matches in the names."""
-    return {match[1] for match in (re.fullmatch(pattern, name) for name in names) if match}
+def _first(weights: Mapping[str, Tensor], pattern: str) -> Tensor | None:
+    return next((weights[name] for name in weights if re.fullmatch(pattern, name)), None)
 
 
 def _enumerate(names: Iterable[str], *, limit: int) -> str:

@@ -12,11 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.serialization import MAGIC_NUMBER
 
 from nnunetv2_s2ca.errors import UserError
 
 WEIGHTS = "net"  # the key of the state dict in the authors' files
 PARALLEL = "module."
+# what PyTorch's files begin with: a zip archive's header, or a number pickled by any protocol
+TORCH_MAGIC = (b"PK\x03\x04", *(pickle.dumps(MAGIC_NUMBER, protocol=n) for n in range(2, 6)))
 
 
 @dataclass(frozen=True)
@@ -48,14 +51,15 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> AuthorsCheckpoint:
             f"{path} holds {_describe(content)}, but a checkpoint of S2CA-Net's authors is a dict "
             f"with the state dict under `{WEIGHTS}`, or a bare state dict"
         )
-    parallel = all(name.startswith(PARALLEL) for name in weights)
+    prefix = ""
+    # more than one, if wrapped more than once
+    while all(name.startswith(prefix + PARALLEL) for name in weights):
+        prefix += PARALLEL
     epoch = content.get("epoch") if wrapped else None
     return AuthorsCheckpoint(
         path=path,
-        weights={
-            name.removeprefix(PARALLEL) if parallel else name: weights[name] for name in weights
-        },
-        parallel=parallel,
+        weights={name.removeprefix(prefix): weights[name] for name in weights},
+        parallel=bool(prefix),
         keys=tuple(map(str, content)) if wrapped else (),
         epoch=epoch if isinstance(epoch, int) else None,
     )
@@ -68,27 +72,46 @@ def _load(path: Path, *, trust: bool) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except pickle.UnpicklingError as error:
-        needs = re.search(r"(?:GLOBAL|Unsupported class) ([\w.]+)", str(error))
-        if needs is None:
+    except Exception as error:  # a damaged file can make the reader raise anything
+        if not _has_torch_format(path):
             raise _damaged(path, error) from error
         if not trust:
-            raise UserError(
-                f"{path} holds more than weights ({needs[1]}): reading it could run "
-                f"any code that its maker put in. If you trust its maker, add --trust"
-            ) from error
-    except Exception as error:  # a damaged file can make the reader raise anything
-        raise _damaged(path, error) from error
+            raise _refused(path, error) from error
     try:
         return torch.load(path, map_location="cpu", weights_only=False)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"{path} needs code that is not installed here ({error}); install it, or say where it "
+            f"is with PYTHONPATH"
+        ) from error
     except Exception as error:  # likewise
         raise _damaged(path, error) from error
 
 
+def _has_torch_format(path: Path) -> bool:
+    """Whether PyTorch wrote the file; it would read, and so run, any other pickle too."""
+    with path.open("rb") as file:
+        beginning = file.read(max(map(len, TORCH_MAGIC)))
+    return beginning.startswith(TORCH_MAGIC)
+
+
+def _refused(path: Path, error: Exception) -> UserError:
+    # a class or function, or an instruction of a pickle's version that weights are not saved with
+    needs = re.search(
+        r"(?:GLOBAL|Unsupported class) ([\w.]+)|(Unsupported operand \d+)", str(error)
+    )
+    if needs is None:
+        return _damaged(path, error)
+    return UserError(
+        f"{path} holds more than weights ({needs[1] or needs[2]}): reading it could run "
+        f"any code that its maker put in. If you trust its maker, add --trust"
+    )
+
+
 def _damaged(path: Path, error: Exception) -> UserError:
-    # behind PyTorch's long advice to read with less care, if there
+    # behind PyTorch's long advice to read with less care, if there, and before more of it
     reason = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
-    reason = reason.strip().partition("\n")[0] or "it ends too early"
+    reason = re.split(r"\n|\. ", reason.strip())[0] or "it ends too early"
     return UserError(
         f"{path} is no PyTorch checkpoint, or a damaged one ({type(error).__name__}: {reason}). "
         f"Compare its size with the source's, and download it again"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from nnunetv2.run import run_training
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
+
+from nnunetv2_s2ca.training.network_from_plans import PLANS_KEY
 
 # Parts of the network that fit one dataset: heads, and the projections whose size is the length
 # of the axis that they fold.
@@ -61,6 +65,9 @@ def use_lenient_loader(log: Callable[[str], None]) -> None:
     nnU-Net's loader insists on equal shapes for all but the heads, and leaves a trainer nothing to
     override: its command calls the loader as a function. So we put ours in that place.
 
+    Beside `adapt_weights`, it raises ValueError for a network whose plans exchange axes, if this
+    one's do not, or the other way round.
+
     Args:
         log: where the names of the entries that start anew go.
     """
@@ -72,8 +79,23 @@ def use_lenient_loader(log: Callable[[str], None]) -> None:
         # as nnU-Net: its checkpoints hold more than weights
         checkpoint = torch.load(fname, map_location="cpu", weights_only=False)
         weights, kept = adapt_weights(checkpoint["network_weights"], module)
+        if "init_args" in checkpoint:
+            _check_axes(checkpoint["init_args"], module)
         module.load_state_dict(weights)
         log(f"Loaded pretrained weights from {fname}.")
         log(f"These start anew, being heads or of another patch size: {', '.join(kept)}.")
 
     run_training.load_pretrained_weights = load
+
+
+def _check_axes(init_args: Mapping[str, Any], network: nn.Module) -> None:
+    """Refuse a pretrained network that sees other axes; no name or shape of its weights tells."""
+    plans = PlansManager(init_args["plans"])
+    configuration = plans.get_configuration(init_args["configuration"]).configuration
+    swaps = configuration.get(PLANS_KEY, {}).get("swap_axes", False)
+    if swaps != any(getattr(module, "swap_axes", False) for module in network.modules()):
+        raise ValueError(
+            f"the pretrained network {'exchanges' if swaps else 'does not exchange'} two axes in "
+            f"its VAS-MLP (`swap_axes` of its plans {plans.plans_name}), unlike the network to be "
+            f"trained. Train with the pretrained network's plans: -p {plans.plans_name}"
+        )

@@ -14,7 +14,7 @@ from nnunetv2_s2ca.architecture.blocks import ResidualBlock, upsample
 from nnunetv2_s2ca.architecture.deform_conv import DeformConv3d
 from nnunetv2_s2ca.architecture.lgsm import GlobalBranch
 from nnunetv2_s2ca.architecture.mca import ShiftedMLP
-from nnunetv2_s2ca.checkpoints.names import translate_state_dict
+from nnunetv2_s2ca.checkpoints.names import authors_name
 from tests import golden
 
 
@@ -59,6 +59,17 @@ MODULES = {
     ),
 }
 
+# where in the network these modules stand, whose place decides their names
+PLACES = {
+    "attentive_deform_conv": "skips.deform_conv.",
+    "vas_mlp": "bottleneck.shifted_mlp.",
+    "lgsm_global_branch": "encoder.branches.2.",
+    "residual_block": "encoder.stages.1.",
+    "attention_gate": "decoder.gates.0.",
+    "channel_attention": "bottleneck.channel_attention.",
+    "spatial_attention": "bottleneck.spatial_attention.",
+}
+
 RELEASED_BRANCHES = {
     "encoder_branches": ((360, 6), (512, 2)),
     "decoder_branches": ((360, 6), (512, 2)),
@@ -100,6 +111,7 @@ def test_network_agrees_with_authors_program(name, branches):
 
 
 def _with_golden_weights(module: nn.Module, name: str) -> nn.Module:
-    weights = translate_state_dict(golden.state_dict(name))
-    module.load_state_dict(weights)
+    place = PLACES.get(name, "")
+    theirs = {f"{authors_name(place)}{key}": w for key, w in golden.state_dict(name).items()}
+    module.load_state_dict({key: theirs[authors_name(place + key)] for key in module.state_dict()})
     return module.eval()

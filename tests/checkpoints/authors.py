@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from nnunetv2_s2ca import S2CANet
-from nnunetv2_s2ca.checkpoints.names import translate_state_dict
+from nnunetv2_s2ca.checkpoints.names import authors_name, unused_names
 from tests import golden
 
 SMALL = {
@@ -26,32 +24,25 @@ def small_state_dict(
     """State dict of a network smaller than the authors', under their names."""
     with torch.device("meta"):
         network = S2CANet(inputs, outputs, patch_size=(patch_size,) * 3, **{**SMALL, **arguments})
-    ours = network.state_dict()
-    state = {}
-    for name, (our_name, shape) in _translations().items():
-        if our_name is not None:
-            our_name = re.sub(
-                r"(branches\.(\d)\.(?:squeeze|expand))\.\d+",
-                lambda match: f"{match[1]}.{patch_size // 2 ** int(match[2])}",
-                our_name,
-            )
-            if our_name not in ours:
-                continue  # a block more than this network has
-            shape = tuple(ours.pop(our_name).shape)
-        weight = golden.weight(name, shape)
-        # another seed, another fold
-        state[name] = weight if not weight.is_floating_point() else weight * (1 + 0.1 * seed)
-    assert not ours, f"no authors' name for {list(ours)}"
-    return state
+    shapes = {authors_name(name): tuple(t.shape) for name, t in network.state_dict().items()}
+    released = golden.shapes("s2ca_net_release")
+    shapes |= {name: released[name] for name in unused_names(shapes)}
+    # another seed, another fold
+    weights = {name: golden.weight(name, shape) for name, shape in shapes.items()}
+    return {  # another seed, another fold
+        name: weight * (1 + 0.1 * seed) if weight.is_floating_point() else weight
+        for name, weight in weights.items()
+    }
 
 
-@cache
-def _translations() -> dict[str, tuple[str | None, tuple[int, ...]]]:
-    """The authors' name → ours, None if dropped, and the shape in their largest network."""
-    shapes = golden.shapes("s2ca_net_release")
-    state = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    ours = {id(tensor): name for name, tensor in translate_state_dict(state).items()}
-    return {name: (ours.get(id(tensor)), shapes[name]) for name, tensor in state.items()}
+class Malicious:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
 
 
 def save(
@@ -73,5 +64,5 @@ def save(
 def network_of(state: dict[str, Tensor], *, patch_size: int = 32, **arguments) -> S2CANet:
     """The authors' network with their weights, for their channels; in eval mode, all heads."""
     network = S2CANet(4, 4, patch_size=(patch_size,) * 3, swap_axes=True, **{**SMALL, **arguments})
-    network.load_state_dict(translate_state_dict(state))
+    network.load_state_dict({name: state[authors_name(name)] for name in network.state_dict()})
     return network.eval()

@@ -34,14 +34,6 @@ def test_imported_network_takes_our_channels_and_gives_our_regions():
         assert torch.quantile(error, 0.99) < 1e-4 * theirs.std()
 
 
-def test_half_precision_weights_become_single():
-    state = {
-        name: t.half() if t.is_floating_point() else t
-        for name, t in authors.small_state_dict().items()
-    }
-    assert {t.dtype for t in _import(state).values()} == {torch.float32, torch.int64}
-
-
 @pytest.mark.parametrize(("inputs", "outputs"), [(1, 4), (4, 3), (2, 2)])
 def test_network_for_other_channels_is_refused(inputs, outputs):
     with pytest.raises(UserError, match=f"has {inputs} input and {outputs} output channels"):

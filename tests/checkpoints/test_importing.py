@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import shlex
@@ -22,6 +23,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_s2ca import startup
 from nnunetv2_s2ca.checkpoints.importing import (
     MODEL_NAME,
+    NEW,
     NO_DATASET,
     import_checkpoints,
     prediction_command,
@@ -234,9 +236,11 @@ def _trainer(name: str, model: Path):
     )
 
 
-def test_model_goes_to_nnunets_place_for_a_dataset(nnunet_folders, file):
+@pytest.mark.parametrize("output", [None, "nnUNet_results"])
+def test_model_goes_to_nnunets_place_for_a_dataset(nnunet_folders, file, output):
     (nnunet_folders / "nnUNet_raw" / "Dataset043_BraTS2019").mkdir()
-    model = import_checkpoints([file], dataset="43")
+    folder = None if output is None else nnunet_folders / output
+    model = import_checkpoints([file], output=folder, dataset="43")
     assert model == nnunet_folders / "nnUNet_results" / "Dataset043_BraTS2019" / MODEL_NAME
     assert json.loads((model / "plans.json").read_text())["dataset_name"] == "Dataset043_BraTS2019"
 
@@ -270,6 +274,8 @@ def test_place_that_cannot_be_is_refused(nnunet_folders, file, monkeypatch):
     (nnunet_folders / "occupied").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         import_checkpoints([file], output=nnunet_folders / "occupied" / "model")
+    with pytest.raises(UserError, match=r"cannot write .*: File name too long"):
+        import_checkpoints([file], output=nnunet_folders / ("m" * 300))
 
 
 def test_existing_model_is_replaced_only_if_asked(tmp_path, file):
@@ -285,13 +291,52 @@ def test_existing_model_is_replaced_only_if_asked(tmp_path, file):
 def test_overwrite_spares_what_is_no_imported_model(tmp_path, file):
     model = import_checkpoints([file], output=tmp_path / "model")
     # a training with the imported plans puts its own dataset.json there
-    (model / "dataset.json").write_text("{}")
+    (model / "dataset.json").write_bytes(b'{"name": "\xfc"}')
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers" / "thesis.tex").write_text("")
     for folder in (model, tmp_path / "papers"):
         with pytest.raises(UserError, match="something else than an imported model"):
             import_checkpoints([file], output=folder, overwrite=True)
     assert (tmp_path / "papers" / "thesis.tex").exists()
+
+
+def test_neighbours_are_left_alone(tmp_path, file):
+    for name in ("model.old", "model.unfinished"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis.tex").write_text("")
+    model = import_checkpoints([file], output=tmp_path / "model")
+    import_checkpoints([file], output=model, overwrite=True)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*.tex")} == {
+        "model.old/thesis.tex",
+        "model.unfinished/thesis.tex",
+    }
+    assert len(list(tmp_path.iterdir())) == 4  # with the model and the file
+
+
+def test_old_model_is_put_back_if_the_new_one_cannot_take_its_place(tmp_path, file, monkeypatch):
+    model = import_checkpoints([file, file], output=tmp_path / "model")
+    rename = Path.rename
+
+    def rename_no_new_model(path, target):
+        if path.name == NEW:
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename_no_new_model)
+    with pytest.raises(UserError, match=r"cannot write .*model: Input/output error"):
+        import_checkpoints([file], output=model, overwrite=True)
+    assert (model / "fold_1").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"model", file.name}
+
+
+def test_model_behind_a_link_is_replaced(tmp_path, file):
+    (tmp_path / "link").symlink_to(tmp_path / "models" / "first")
+    model = import_checkpoints([file, file], output=tmp_path / "link")
+    assert model == tmp_path / "link"
+    import_checkpoints([file], output=model, overwrite=True)
+    assert model.is_symlink()
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["first"]
+    assert len(list(model.glob("fold_*"))) == 1
 
 
 def test_empty_folder_is_used(tmp_path, file):
@@ -303,7 +348,7 @@ def test_empty_folder_is_used(tmp_path, file):
 def test_nothing_is_left_if_a_later_file_is_broken(tmp_path, file):
     (tmp_path / "broken.pkl").write_bytes(file.read_bytes()[:10_000])
     with pytest.raises(UserError, match=r"broken\.pkl"):
-        import_checkpoints([file, tmp_path / "broken.pkl"], output=tmp_path / "model")
+        import_checkpoints([file, tmp_path / "broken.pkl"], output=tmp_path / "models" / "1")
     assert {path.name for path in tmp_path.iterdir()} == {file.name, "broken.pkl"}
 
 
@@ -346,7 +391,50 @@ def test_command_describes_without_writing(tmp_path, file, capsys):
         "399",
         "4 channels, patches of 32×32×32",
         "8 16 32 64",
-        "level 2: 32 wide, 2 blocks; level 3: 48 wide, 1 block",
+        "level 2: 32 wide, 2 blocks; level 3: 48 wide, 1 block\n",
     ):
         assert fact in printed
     assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", [["--describe"], ["-o", "model"]])
+def test_command_runs_what_a_file_brings_only_if_trusted(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    state = authors.small_state_dict()
+    authors.save(tmp_path / "a.pkl", state, scheduler=authors.Malicious("it-ran"))
+    assert main(["import-checkpoint", "a.pkl", *command]) == 1
+    assert "--trust" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pkl"]
+    assert main(["import-checkpoint", "a.pkl", *command, "--trust"]) == 0
+    assert (tmp_path / "it-ran").exists()
+
+
+def test_names_of_files_need_not_be_drawn(tmp_path, file, recwarn):
+    for name in ("fold$\\frac$.pkl", "中文_fold_0.pkl"):
+        file = file.rename(tmp_path / name)
+        model = import_checkpoints([file], output=tmp_path / "model", overwrite=True)
+        assert (model / "fold_0" / "progress.png").exists()
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+
+
+def test_full_disk_is_told(tmp_path, file, monkeypatch):
+    def save(*_):
+        raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
+
+    monkeypatch.setattr(torch, "save", save)
+    with pytest.raises(UserError, match=r"cannot write .*model: .*is the disk full"):
+        import_checkpoints([file], output=tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
+
+
+def test_command_prints_no_warning_of_its_dependencies(tmp_path):
+    # in a process of its own, since only the first import warns
+    command = (
+        "from nnunetv2_s2ca.cli import main; main(['import-checkpoint', 'nowhere.pkl', '-o', 'm'])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert run.stderr.splitlines() == [
+        "s2ca import-checkpoint: error: cannot read nowhere.pkl: No such file or directory"
+    ]

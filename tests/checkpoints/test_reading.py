@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pickle
 import random
+import sys
+import types
+import zipfile
 
 import numpy as np
 import pytest
@@ -14,16 +17,6 @@ from nnunetv2_s2ca.errors import UserError
 from tests.checkpoints import authors
 
 STATE = {"conv.weight": torch.arange(24.0).reshape(4, 6), "conv.bias": torch.ones(4)}
-
-
-class Malicious:
-    """Creates a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (open, (str(self.path), "w"))
 
 
 @pytest.mark.parametrize("zipped", [True, False])
@@ -39,7 +32,7 @@ def test_dict_with_net_is_read(tmp_path, parallel, zipped):
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("prefix", ["", "module.", "module.module."])
 def test_bare_state_dict_is_read(tmp_path, prefix, zipped):
     state = {f"{prefix}{name}": tensor for name, tensor in STATE.items()}
     torch.save(state, tmp_path / "a.pkl", _use_new_zipfile_serialization=zipped)
@@ -64,7 +57,7 @@ def _save_pickle(content, path):
 @pytest.mark.parametrize("place", ["alone", "beside", "within"])
 def test_code_in_a_file_does_not_run(tmp_path, save, place):
     trace = tmp_path / "it-ran"
-    bomb = Malicious(trace)
+    bomb = authors.Malicious(trace)
     content = {
         "alone": bomb,
         "beside": {"net": STATE, "scheduler": bomb},
@@ -81,14 +74,14 @@ def test_code_in_a_file_does_not_run(tmp_path, save, place):
 
 @pytest.mark.parametrize("trust", [False, True])
 def test_pickle_that_is_no_checkpoint_does_not_run_even_if_trusted(tmp_path, trust):
-    _save_pickle(Malicious(tmp_path / "it-ran"), tmp_path / "a.pkl")
+    _save_pickle(authors.Malicious(tmp_path / "it-ran"), tmp_path / "a.pkl")
     with pytest.raises(UserError, match="is no PyTorch checkpoint"):
         read_checkpoint(tmp_path / "a.pkl", trust=trust)
     assert not (tmp_path / "it-ran").exists()
 
 
 def test_the_trap_of_the_test_above_works(tmp_path):
-    _save_zip(Malicious(tmp_path / "it-ran"), tmp_path / "a.pkl")
+    _save_zip(authors.Malicious(tmp_path / "it-ran"), tmp_path / "a.pkl")
     with pytest.raises(UserError):  # what it made is no state dict
         read_checkpoint(tmp_path / "a.pkl", trust=True)
     assert (tmp_path / "it-ran").exists()
@@ -100,6 +93,59 @@ def test_file_with_more_than_weights_is_read_if_trusted(tmp_path):
     with pytest.raises(UserError, match="--trust"):
         read_checkpoint(file)
     checkpoint = read_checkpoint(file, trust=True)
+    assert checkpoint.weights.keys() == STATE.keys()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_later_pickle_protocol_is_read_if_trusted(tmp_path, protocol, zipped):
+    file = tmp_path / "a.pkl"
+    options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
+    torch.save({"net": STATE}, file, **options)
+    with pytest.raises(UserError, match=r"Unsupported operand \d+.* --trust"):
+        read_checkpoint(file)
+    assert read_checkpoint(file, trust=True).weights.keys() == STATE.keys()
+
+
+@pytest.mark.parametrize("gone", ["module", "class"])
+def test_code_that_a_trusted_file_needs_is_named(tmp_path, monkeypatch, gone):
+    module = types.ModuleType("their_models")
+    module.Scheduler = type("Scheduler", (), {"__module__": "their_models"})
+    monkeypatch.setitem(sys.modules, "their_models", module)
+    file = authors.save(tmp_path / "a.pkl", STATE, scheduler=module.Scheduler())
+    if gone == "module":
+        monkeypatch.delitem(sys.modules, "their_models")
+    else:
+        del module.Scheduler
+    with pytest.raises(UserError, match=r"a\.pkl needs code .*their_models.*; install it"):
+        read_checkpoint(file, trust=True)
+
+
+def test_torchscript_archive_is_refused_without_pytorchs_advice(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.pkl", "w") as archive:
+        for name in ("version", "constants.pkl", "data.pkl"):  # by these, PyTorch takes it for one
+            archive.writestr(f"a/{name}", "3")
+    with pytest.raises(UserError, match="TorchScript") as caught:
+        read_checkpoint(tmp_path / "a.pkl")
+    assert "weights_only` set to `False" not in str(caught.value)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_weights_saved_on_a_gpu_are_read_without_one(tmp_path, monkeypatch, zipped):
+    monkeypatch.setattr("torch.serialization.location_tag", lambda storage: "cuda:1")
+    file = authors.save(tmp_path / "a.pkl", STATE, zipped=zipped)
+    assert {t.device.type for t in read_checkpoint(file).weights.values()} == {"cpu"}
+
+
+def test_state_of_optimizer_and_scheduler_beside_the_weights_needs_no_trust(tmp_path):
+    parameter = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.Adam([parameter], 1e-3, weight_decay=1e-5)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 400)
+    parameter.sum().backward()
+    optimizer.step()
+    scheduler.step()
+    states = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+    checkpoint = read_checkpoint(authors.save(tmp_path / "a.pkl", STATE, **states))
     assert checkpoint.weights.keys() == STATE.keys()
 
 

@@ -8,7 +8,8 @@ from nnunetv2.run import run_training
 
 from nnunetv2_s2ca import S2CANet
 from nnunetv2_s2ca.training import TRAINERS
-from nnunetv2_s2ca.training.pretrained import adapt_weights
+from nnunetv2_s2ca.training.network_from_plans import PLANS_KEY
+from nnunetv2_s2ca.training.pretrained import adapt_weights, use_lenient_loader
 
 TINY = {
     "encoder_branches": ((16, 1), (16, 1)),
@@ -71,3 +72,23 @@ def test_nnunets_command_loads_them_and_says_what_starts_anew(make_trainer, tmp_
     shared = "encoder.branches.2.squeeze.8.weight"
     assert torch.equal(loaded[shared], source.state_dict()[shared])
     assert "decoder.seg_layers.0.weight" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("swap_axes", [True, False])
+def test_network_that_sees_other_axes_is_refused_with_its_plans(monkeypatch, tmp_path, swap_axes):
+    source = _network(swap_axes=swap_axes)
+    # plans that say nothing of it stand for a network that does not
+    arguments = {"swap_axes": True} if swap_axes else {}
+    configuration = {"architecture": {}, PLANS_KEY: arguments}
+    plans = {"plans_name": "S2CAImportedPlans", "configurations": {"3d_fullres": configuration}}
+    init_args = {"plans": plans, "configuration": "3d_fullres"}
+    file = tmp_path / "other.pth"
+    torch.save({"network_weights": source.state_dict(), "init_args": init_args}, file)
+    monkeypatch.setattr(run_training, "load_pretrained_weights", None)  # put back afterwards
+    use_lenient_loader(print)
+    run_training.load_pretrained_weights(_network(swap_axes=swap_axes), str(file))
+    target = _network(swap_axes=not swap_axes)
+    before = target.encoder.stages[0].unit1.depthwise.weight.clone()
+    with pytest.raises(ValueError, match=r"two axes .* -p S2CAImportedPlans"):
+        run_training.load_pretrained_weights(target, str(file))
+    assert torch.equal(target.encoder.stages[0].unit1.depthwise.weight, before)
