@@ -9,6 +9,7 @@ from nnunetv2_s2ca.training import TRAINERS
 from nnunetv2_s2ca.training.trainer import S2CANetTrainer, nnUNetTrainerS2CA
 
 NNUNET_EPOCHS = 1000
+NNUNET_ITERATIONS = 250
 BRATS = {"input_channels": 4, "num_classes": 3, "patch_size": (128, 128, 128)}
 
 
@@ -38,13 +39,15 @@ def count_parameters(trainer: type[S2CANetTrainer]) -> int:
 
 
 def _recipe(trainer: type[S2CANetTrainer]) -> str:
-    paper = issubclass(trainer, nnUNetTrainerS2CA)
     epochs = getattr(trainer, "length_in_epochs", None) or NNUNET_EPOCHS
+    iterations = getattr(trainer, "iterations_per_epoch", NNUNET_ITERATIONS)
     weights = trainer.deep_supervision_weights
     return ", ".join(
         [
-            "Adam 1e-3, warm-up, plateau, cosine" if paper else "nnU-Net's SGD 1e-2",
-            f"{epochs} epochs",
+            f"Adam {trainer.max_lr:g}, warm-up, plateau, cosine"
+            if issubclass(trainer, nnUNetTrainerS2CA)
+            else "nnU-Net's SGD 1e-2",
+            f"{epochs} {'epoch' if epochs == 1 else 'epochs'} of {iterations} iterations",
             f"outputs {'/'.join(map(str, weights))}" if weights else "nnU-Net's output weights",
         ]
     )

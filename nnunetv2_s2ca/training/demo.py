@@ -16,6 +16,9 @@ class nnUNetTrainerS2CA_demo(nnUNetTrainerS2CA):
     """nnUNetTrainerS2CA for a demonstration: few iterations, mirroring as only augmentation."""
 
     length_in_epochs: ClassVar = 8
+    # the paper's 1e-3 moves the outputs too little in so few steps of Adam, 1e-2 overshoots
+    max_lr: ClassVar = 5e-3
+    iterations_per_epoch: ClassVar = 10
 
     def __init__(
         self,
@@ -26,9 +29,7 @@ class nnUNetTrainerS2CA_demo(nnUNetTrainerS2CA):
         device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's own default)
     ):
         super().__init__(plans, configuration, fold, dataset_json, device)
-        # the paper's 1e-3 moves the outputs too little in so few steps of Adam, 1e-2 overshoots
-        self.initial_lr = 5e-3
-        self.num_iterations_per_epoch = 10
+        self.num_iterations_per_epoch = self.iterations_per_epoch
         self.num_val_iterations_per_epoch = 1
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802 (nnU-Net's)

@@ -32,9 +32,9 @@ def learning_rate(progress: float, *, max_lr: float, min_lr: float = MIN_LR) -> 
 class WarmupPlateauCosineLR(LRScheduler):
     """The schedule in the form that nnU-Net's trainer steps: `step(epoch)` sets the epoch.
 
-    The epoch may be a fraction, for steps at each iteration. PyTorch's own pieces count their steps
-    and need their state back after an interruption, which nnU-Net's checkpoints do not keep; this
-    one, as nnU-Net's `PolyLRScheduler`, follows from the epoch alone.
+    The epoch may be a fraction, for steps at each iteration, and nothing else counts, as in
+    nnU-Net's `PolyLRScheduler`: its checkpoints keep no scheduler's state. PyTorch's SequentialLR
+    needs that state back; its LambdaLR does not, but warns of `step(epoch)` as deprecated.
 
     Args:
         optimizer: its groups' learning rates are the maxima.

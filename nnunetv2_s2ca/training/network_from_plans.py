@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -35,19 +37,40 @@ def build_network(
         arguments: further keyword arguments of `S2CANet`, the trainer's.
 
     Raises:
-        ValueError: if S2CA-Net cannot be built for this configuration.
+        ValueError: if S2CA-Net cannot be built for this configuration, or if the plan asks for
+            another network than the trainer.
     """
     reason = _why_not(configuration_manager)
     if reason is not None:
         raise ValueError(f"{reason} {_what_works(plans_manager)}")
+    of_the_plan = configuration_manager.configuration.get(PLANS_KEY, {})
+    _check_plans_arguments(of_the_plan, arguments, plans_manager.plans_name)
     return S2CANet(
         input_channels,
         num_classes,
         patch_size=configuration_manager.patch_size,
         strides=network_strides(configuration_manager),
         deep_supervision=deep_supervision,
-        **{**arguments, **configuration_manager.configuration.get(PLANS_KEY, {})},
+        **{**arguments, **of_the_plan},
     )
+
+
+def _check_plans_arguments(
+    of_the_plan: Mapping[str, Any], of_the_trainer: Mapping[str, Any], plans_name: str
+) -> None:
+    if unknown := of_the_plan.keys() - inspect.signature(S2CANet).parameters.keys():
+        raise ValueError(
+            f"{PLANS_KEY} in {plans_name} holds {', '.join(sorted(unknown))}, which S2CANet does "
+            f"not take"
+        )
+    for name in of_the_plan.keys() & of_the_trainer.keys():
+        # tuples are lists in a json
+        planned, trained = (json.dumps(side[name]) for side in (of_the_plan, of_the_trainer))
+        if planned != trained:
+            raise ValueError(
+                f"{plans_name} says how its network is built, {name} {planned}, and this trainer "
+                f"would build another, {trained}; take nnUNetTrainerS2CA or one of its lengths"
+            )
 
 
 def network_strides(configuration_manager: ConfigurationManager) -> list[list[int]]:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import pickle
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from nnunetv2.run import run_training
+from nnunetv2.run import run_training  # noqa: F401 (the module must be there to be changed)
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 
+from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
 from nnunetv2_s2ca.training.network_from_plans import PLANS_KEY
 
-# Parts of the network that fit one dataset: heads, and the projections whose size is the length
-# of the axis that they fold.
-REPLACEABLE = (".seg_layers.", ".squeeze.", ".expand.")
+# Parts of the network that fit one dataset: heads, the projections whose size is the length of the
+# axis that they fold, and the kernels of the size of a stride.
+REPLACEABLE = (
+    ".seg_layers.",
+    ".squeeze.",
+    ".expand.",
+    "bottleneck.down.",
+    "skips.up.",
+    "skips.to_skips.",
+)
+FIRST_LAYER = "encoder.stages.0.unit1.depthwise.weight"
 
 
 def adapt_weights(
@@ -24,8 +36,8 @@ def adapt_weights(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Fit the weights of one S2CA-Net to another.
 
-    Heads are never taken over, as in nnU-Net; folded projections where they are of another length
-    are not, either: the network keeps its own.
+    Heads are never taken over, as in nnU-Net; folded projections of another length and kernels of
+    another stride are not, either: the network keeps its own.
 
     Args:
         weights: state dict of the pretrained network.
@@ -38,6 +50,11 @@ def adapt_weights(
         ValueError: if the networks differ by more.
     """
     own = network.state_dict()
+    if FIRST_LAYER in weights and len(weights[FIRST_LAYER]) != len(own[FIRST_LAYER]):
+        raise ValueError(
+            f"the pretrained network has {len(weights[FIRST_LAYER])} input channels, this one "
+            f"{len(own[FIRST_LAYER])}. Pretrain on as many channels"
+        )
     taken = {
         name: weights[name]
         for name, tensor in own.items()
@@ -63,7 +80,8 @@ def use_lenient_loader(log: Callable[[str], None]) -> None:
     """Make `-pretrained_weights` accept another patch size, in this process.
 
     nnU-Net's loader insists on equal shapes for all but the heads, and leaves a trainer nothing to
-    override: its command calls the loader as a function. So we put ours in that place.
+    override: its command calls the loader as a function. So we put ours in that place, which leaves
+    all networks but S2CA-Net to nnU-Net's.
 
     Beside `adapt_weights`, it raises ValueError for a network whose plans exchange axes, if this
     one's do not, or the other way round.
@@ -76,16 +94,38 @@ def use_lenient_loader(log: Callable[[str], None]) -> None:
         module = network.module if isinstance(network, DistributedDataParallel) else network
         if isinstance(module, OptimizedModule):
             module = module._orig_mod
-        # as nnU-Net: its checkpoints hold more than weights
-        checkpoint = torch.load(fname, map_location="cpu", weights_only=False)
-        weights, kept = adapt_weights(checkpoint["network_weights"], module)
-        if "init_args" in checkpoint:
-            _check_axes(checkpoint["init_args"], module)
+        if not isinstance(module, S2CANet):
+            load_pretrained_weights(network, fname, verbose)
+            return
+        try:
+            checkpoint = _read(fname)
+            weights, kept = adapt_weights(checkpoint["network_weights"], module)
+            if "init_args" in checkpoint:
+                _check_axes(checkpoint["init_args"], module)
+        except ValueError as error:
+            raise ValueError(f"{fname}: {error}") from error
         module.load_state_dict(weights)
         log(f"Loaded pretrained weights from {fname}.")
-        log(f"These start anew, being heads or of another patch size: {', '.join(kept)}.")
+        log(f"These start anew, being heads or of another patch size or stride: {', '.join(kept)}.")
 
-    run_training.load_pretrained_weights = load
+    # the command is a script, a function of nnU-Net's, or `python -m`
+    for name in ("nnunetv2.run.run_training", "__main__"):
+        if hasattr(sys.modules.get(name), "load_pretrained_weights"):
+            sys.modules[name].load_pretrained_weights = load  # type: ignore[attr-defined]
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        # as nnU-Net: its checkpoints hold more than weights
+        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError("is damaged or no checkpoint; expected one of nnU-Net's") from error
+    if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
+        raise ValueError(
+            "is no checkpoint of nnU-Net's, which holds network_weights; the authors' files become "
+            "one by s2ca import-checkpoint"
+        )
+    return checkpoint
 
 
 def _check_axes(init_args: Mapping[str, Any], network: nn.Module) -> None:

@@ -73,10 +73,16 @@ class S2CANetTrainer(nnUNetTrainer):
 
     def save_checkpoint(self, filename: str) -> None:
         """Save as nnU-Net does, but replace an older checkpoint only once the new one is whole."""
+        if self.disable_checkpointing or self.local_rank != 0:
+            super().save_checkpoint(filename)  # writes nothing
+            return
         unfinished = Path(f"{filename}.unfinished")
-        super().save_checkpoint(str(unfinished))
-        if unfinished.exists() and self.local_rank == 0:
+        try:
+            super().save_checkpoint(str(unfinished))
             unfinished.replace(filename)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
 
 
 class nnUNetTrainerS2CA(S2CANetTrainer):
@@ -87,6 +93,7 @@ class nnUNetTrainerS2CA(S2CANetTrainer):
 
     # for shorter runs; nnU-Net's own length if None
     length_in_epochs: ClassVar[int | None] = None
+    max_lr: ClassVar[float] = 1e-3
 
     def __init__(
         self,
@@ -99,7 +106,7 @@ class nnUNetTrainerS2CA(S2CANetTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         if self.length_in_epochs is not None:
             self.num_epochs = self.length_in_epochs
-        self.initial_lr = 1e-3
+        self.initial_lr = self.max_lr
         self.weight_decay = 1e-5
         self.iteration = 0
 

@@ -25,8 +25,17 @@ class nnUNetTrainerS2CA_L(nnUNetTrainerS2CA):
     network_arguments: ClassVar = {"features_per_stage": (32, 64, 128, 256)}
 
 
-class nnUNetTrainerS2CA_B(nnUNetTrainerS2CA):
-    """Ablation B: residual blocks alone, without LGSM, MCA and MS-ADC."""
+class nnUNetTrainerS2CA_noWDS(nnUNetTrainerS2CA):
+    """Ablation B + LGSM + MCA + MS-ADC: all modules, without weighted deep supervision.
+
+    The paper's rows add one thing each, the weights of the outputs last; until then nnU-Net's.
+    """
+
+    deep_supervision_weights = None
+
+
+class nnUNetTrainerS2CA_B(nnUNetTrainerS2CA_noWDS):
+    """Ablation B: residual blocks alone, without LGSM, MCA, MS-ADC and WDS."""
 
     network_arguments: ClassVar = {
         **NO_BRANCHES,
@@ -35,22 +44,16 @@ class nnUNetTrainerS2CA_B(nnUNetTrainerS2CA):
     }
 
 
-class nnUNetTrainerS2CA_B_LGSM(nnUNetTrainerS2CA):
-    """Ablation B + LGSM: with global branches, without MCA and MS-ADC."""
+class nnUNetTrainerS2CA_B_LGSM(nnUNetTrainerS2CA_noWDS):
+    """Ablation B + LGSM: with global branches, without MCA, MS-ADC and WDS."""
 
     network_arguments: ClassVar = {"context_aggregation": False, "deformable_skips": False}
 
 
-class nnUNetTrainerS2CA_B_LGSM_MCA(nnUNetTrainerS2CA):
-    """Ablation B + LGSM + MCA: all but MS-ADC, so with plain skip connections."""
+class nnUNetTrainerS2CA_B_LGSM_MCA(nnUNetTrainerS2CA_noWDS):
+    """Ablation B + LGSM + MCA: plain skip connections, without MS-ADC and WDS."""
 
     network_arguments: ClassVar = {"deformable_skips": False}
-
-
-class nnUNetTrainerS2CA_noWDS(nnUNetTrainerS2CA):
-    """Ablation without weighted deep supervision: all modules, nnU-Net's usual weights."""
-
-    deep_supervision_weights = None
 
 
 def _with_length(epochs: int) -> type[nnUNetTrainerS2CA]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from nnunetv2.run import run_training
@@ -60,22 +62,89 @@ def test_another_kind_of_network_is_refused_by_name(arguments):
         adapt_weights(_network(**arguments).state_dict(), _network())
 
 
+def test_kernels_of_another_stride_start_anew():
+    anisotropic = ((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2))
+    target = _network(strides=anisotropic, patch_size=(16, 32, 32))
+    weights, kept = adapt_weights(_network().state_dict(), target)
+    target.load_state_dict(weights)
+    anew = {name for name in kept if ".seg_layers." not in name}
+    assert "bottleneck.down.0.weight" in anew
+    assert "skips.to_skips.0.weight" in anew
+    assert "bottleneck.down.2.weight" not in anew  # behind the stride that differs
+
+
+def test_other_number_of_input_channels_is_refused_by_number():
+    source = S2CANet(1, 3, patch_size=(32, 32, 32), **TINY)
+    with pytest.raises(ValueError, match="has 1 input channels, this one 4"):
+        adapt_weights(source.state_dict(), _network())
+
+
+@pytest.fixture
+def loader(monkeypatch):
+    """What nnU-Net's command calls once a trainer of ours has been initialised."""
+    monkeypatch.setattr(
+        run_training, "load_pretrained_weights", run_training.load_pretrained_weights
+    )
+    use_lenient_loader(print)
+    return run_training.load_pretrained_weights
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"net": {}}, "s2ca import-checkpoint"),
+        ([1, 2], "no checkpoint of nnU-Net's"),
+        (None, "damaged or no checkpoint"),
+    ],
+    ids=["authors", "something else", "garbage"],
+)
+def test_file_that_is_no_checkpoint_is_named(loader, tmp_path, content, message):
+    file = tmp_path / "other.pth"
+    file.write_bytes(b"no pickle at all")
+    if content is not None:
+        torch.save(content, file)
+    with pytest.raises(ValueError, match=rf"other\.pth: .*{message}"):
+        loader(_network(), str(file))
+
+
+def test_networks_of_other_trainers_keep_nnunets_loader(loader, tmp_path):
+    network = torch.nn.Linear(2, 2)
+    file = tmp_path / "other.pth"
+    more = {"weight": torch.ones(2, 2), "bias": torch.ones(2), "no.such.layer": torch.ones(1)}
+    torch.save({"network_weights": more}, file)  # entries that are too many do not trouble nnU-Net
+    loader(network, str(file))
+    assert torch.equal(network.weight, more["weight"])
+
+
+def test_command_run_as_main_module_gets_the_loader_too(monkeypatch):
+    monkeypatch.setattr(
+        run_training, "load_pretrained_weights", run_training.load_pretrained_weights
+    )
+    monkeypatch.setattr(sys.modules["__main__"], "load_pretrained_weights", None, raising=False)
+    use_lenient_loader(print)
+    assert sys.modules["__main__"].load_pretrained_weights is run_training.load_pretrained_weights
+
+
 def test_nnunets_command_loads_them_and_says_what_starts_anew(make_trainer, tmp_path, capsys):
     trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA_S"], shape=(32, 32, 32))
-    source = S2CANet(4, 5, patch_size=(64, 32, 32), features_per_stage=(8, 16, 32, 64))
+    source = S2CANet(4, 5, patch_size=(48, 48, 48), features_per_stage=(8, 16, 32, 64))
+    trainer.initialize()
+    own = trainer.network.state_dict()["encoder.branches.2.squeeze.8.weight"].clone()
     file = tmp_path / "other.pth"
     torch.save({"network_weights": source.state_dict()}, file)
     run_training.maybe_load_checkpoint(trainer, False, False, str(file))
     loaded = trainer.network.state_dict()
     name = "encoder.stages.1.unit1.pointwise.weight"
     assert torch.equal(loaded[name], source.state_dict()[name])
-    shared = "encoder.branches.2.squeeze.8.weight"
-    assert torch.equal(loaded[shared], source.state_dict()[shared])
-    assert "decoder.seg_layers.0.weight" in capsys.readouterr().out
+    # 48 voxels are 12 at that level, and 32 are 8
+    assert torch.equal(loaded["encoder.branches.2.squeeze.8.weight"], own)
+    said = capsys.readouterr().out
+    assert "decoder.seg_layers.0.weight" in said
+    assert "encoder.branches.2.squeeze.8.weight" in said
 
 
 @pytest.mark.parametrize("swap_axes", [True, False])
-def test_network_that_sees_other_axes_is_refused_with_its_plans(monkeypatch, tmp_path, swap_axes):
+def test_network_that_sees_other_axes_is_refused_with_its_plans(loader, tmp_path, swap_axes):
     source = _network(swap_axes=swap_axes)
     # plans that say nothing of it stand for a network that does not
     arguments = {"swap_axes": True} if swap_axes else {}
@@ -84,11 +153,9 @@ def test_network_that_sees_other_axes_is_refused_with_its_plans(monkeypatch, tmp
     init_args = {"plans": plans, "configuration": "3d_fullres"}
     file = tmp_path / "other.pth"
     torch.save({"network_weights": source.state_dict(), "init_args": init_args}, file)
-    monkeypatch.setattr(run_training, "load_pretrained_weights", None)  # put back afterwards
-    use_lenient_loader(print)
-    run_training.load_pretrained_weights(_network(swap_axes=swap_axes), str(file))
+    loader(_network(swap_axes=swap_axes), str(file))
     target = _network(swap_axes=not swap_axes)
     before = target.encoder.stages[0].unit1.depthwise.weight.clone()
     with pytest.raises(ValueError, match=r"two axes .* -p S2CAImportedPlans"):
-        run_training.load_pretrained_weights(target, str(file))
+        loader(target, str(file))
     assert torch.equal(target.encoder.stages[0].unit1.depthwise.weight, before)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
@@ -47,20 +48,32 @@ def test_trainer_has_the_papers_parameters(name):
     assert count_parameters(TRAINERS[name]) == total - one_output
 
 
-@pytest.mark.parametrize("name", PARAMETERS_WITH_4_OUTPUTS)
-def test_trainer_builds_its_network_from_a_real_plan(name, nnunet_folders):
-    dataset = tiny_dataset.make_dataset(nnunet_folders)
-    plans_file = nnunet_folders / "nnUNet_preprocessed" / dataset / "nnUNetPlans.json"
-    plans = json.loads(plans_file.read_text())
-    # the paper's patch: nnU-Net plans less for images as small as these
-    plans["configurations"]["3d_fullres"]["patch_size"] = [128, 128, 128]
-    manager = PlansManager(plans)
-    with torch.device("meta"):
-        network = TRAINERS[name].build_network_architecture(
-            manager, manager.get_configuration("3d_fullres"), 4, 4, enable_deep_supervision=True
-        )
-    assert isinstance(network, S2CANet)
-    assert sum(p.numel() for p in network.parameters()) == PARAMETERS_WITH_4_OUTPUTS[name][0]
+@pytest.mark.parametrize(
+    ("shape", "patch_size"),
+    [((138, 169, 138), [128, 128, 128]), ((140, 171, 136), [128, 160, 112])],
+)
+def test_trainers_build_their_networks_from_nnunets_plan(shape, patch_size, nnunet_folders):
+    """For median shapes as BraTS has; from the latter, nnU-Net plans a patch that is no cube."""
+    dataset = tiny_dataset.make_dataset(nnunet_folders, planned_shape=shape)
+    manager = PlansManager(
+        str(nnunet_folders / "nnUNet_preprocessed" / dataset / "nnUNetPlans.json")
+    )
+    configuration = manager.get_configuration("3d_fullres")
+    assert list(configuration.patch_size) == patch_size
+    parameters = {}
+    for name, trainer in TRAINERS.items():
+        with torch.device("meta"):
+            network = trainer.build_network_architecture(
+                manager, configuration, 4, 4, enable_deep_supervision=True
+            )
+        assert isinstance(network, S2CANet)
+        parameters[name] = sum(p.numel() for p in network.parameters())
+    default = parameters["nnUNetTrainerS2CA"]
+    if patch_size == [128, 128, 128]:
+        expected = {name: total for name, (total, _) in PARAMETERS_WITH_4_OUTPUTS.items()}
+        assert parameters == {name: expected.get(name, 21_445_012) for name in TRAINERS}
+    else:  # what the lengths of three axes add is the projections'
+        assert default == 29_270_932
 
 
 @pytest.mark.parametrize("name", TRAINERS)
@@ -91,6 +104,12 @@ def test_trainers_are_listed_with_parameters():
     table = describe_trainers()
     assert all(name in table for name in TRAINERS)
     assert "17.80 M" in table
+    rows = {line.split()[0]: line for line in table.splitlines()}
+    assert "Adam 0.001" in rows["nnUNetTrainerS2CA"]
+    assert "1000 epochs of 250 iterations" in rows["nnUNetTrainerS2CA"]
+    assert "Adam 0.005" in rows["nnUNetTrainerS2CA_demo"]
+    assert "8 epochs of 10 iterations" in rows["nnUNetTrainerS2CA_demo"]
+    assert "1 epoch of" in rows["nnUNetTrainerS2CA_1epoch"]
 
 
 def test_recipe_is_the_papers(make_trainer):
@@ -135,8 +154,9 @@ def _dice_and_bce(output, target):
     return bce - dice.mean()
 
 
-def test_trainer_without_weights_uses_nnunets(make_trainer):
-    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA_noWDS"], prepared=False)
+@pytest.mark.parametrize("row", ["B", "B_LGSM", "B_LGSM_MCA", "noWDS"])
+def test_rows_of_the_ablation_before_the_last_have_nnunets_weights(row, make_trainer):
+    trainer = make_trainer(TRAINERS[f"nnUNetTrainerS2CA_{row}"], prepared=False)
     weights = np.array(trainer._build_loss().weight_factors)
     np.testing.assert_allclose(weights, np.array([4, 2, 1, 0]) / 7)
 
@@ -181,7 +201,7 @@ def test_one_epoch_trains_on(dataset, make_trainer):
     _train_one_epoch_and_check(trainer)
 
 
-def test_cascade_trains(make_trainer, nnunet_folders):
+def test_cascade_trains_and_predicts(make_trainer, nnunet_folders, tmp_path):
     dataset = {"shape": (72, 72, 72), "memory_gb": 0.1}
     lowres = make_trainer(
         TRAINERS["nnUNetTrainerS2CA"], configuration="3d_lowres", prepared=True, **dataset
@@ -192,6 +212,14 @@ def test_cascade_trains(make_trainer, nnunet_folders):
     _write_predictions_of_previous_stage(cascade)
     _train_one_epoch_and_check(cascade)
     assert cascade.network.encoder.stages[0].unit1.depthwise.in_channels == 4 + 3
+    raw = nnunet_folders / "nnUNet_raw" / "Dataset777_Tiny"
+    stages = [tmp_path / "lowres", tmp_path / "cascade"]
+    for trainer, output, previous in zip((lowres, cascade), stages, (None, stages[0]), strict=True):
+        output.mkdir()
+        _predict_first_case(trainer, raw, output, previous=previous)
+        predicted = nib.load(output / "case_0.nii.gz")
+        assert predicted.shape == nib.load(raw / "imagesTr" / "case_0_0000.nii.gz").shape
+        assert set(np.unique(predicted.dataobj)) <= {0, 1, 2, 3}
 
 
 def test_2d_configuration_is_refused_with_what_works(make_trainer):
@@ -219,6 +247,42 @@ def test_arguments_in_the_plan_precede_the_trainers(make_trainer):
     assert list(network.encoder.branches) == ["3"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"features_per_stage": [16, 32, 64, 128]}, "would build another, .8, 16, 32, 64"),
+        ({"width": 3}, "width, which S2CANet does not take"),
+    ],
+)
+def test_plan_of_another_network_than_the_trainers_is_refused(arguments, message, make_trainer):
+    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA_S"], prepared=False)
+    trainer.configuration_manager.configuration["s2ca_net"] = arguments
+    with pytest.raises(ValueError, match=message):
+        trainer.build_network_architecture(
+            trainer.plans_manager, trainer.configuration_manager, 4, 3
+        )
+
+
+def test_plan_of_the_trainers_own_network_is_fine(make_trainer):
+    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA_S"], prepared=False)
+    same = {"features_per_stage": [8, 16, 32, 64]}
+    trainer.configuration_manager.configuration["s2ca_net"] = same
+    with torch.device("meta"):
+        trainer.build_network_architecture(
+            trainer.plans_manager, trainer.configuration_manager, 4, 3
+        )
+
+
+def test_without_checkpointing_a_leftover_replaces_nothing(make_trainer, tmp_path):
+    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA_B"], prepared=False, shape=SMALL)
+    trainer.disable_checkpointing = True
+    file = tmp_path / "checkpoint_latest.pth"
+    file.write_bytes(b"whole")
+    file.with_name("checkpoint_latest.pth.unfinished").write_bytes(b"half")
+    trainer.save_checkpoint(str(file))
+    assert file.read_bytes() == b"whole"
+
+
 def test_checkpoint_replaces_the_older_one_only_when_whole(make_trainer, monkeypatch, tmp_path):
     trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA_B"], shape=SMALL)
     trainer.initialize()
@@ -234,6 +298,7 @@ def test_checkpoint_replaces_the_older_one_only_when_whole(make_trainer, monkeyp
     with pytest.raises(KeyboardInterrupt):
         trainer.save_checkpoint(str(file))
     assert file.read_bytes() == whole
+    assert not list(tmp_path.glob("*.unfinished"))
 
 
 def _train_one_epoch_and_check(trainer):
@@ -254,6 +319,33 @@ def _train_one_epoch_and_check(trainer):
     assert np.isfinite(trainer.logger.get_value("train_losses", step=-1))
     checkpoint = torch.load(f"{trainer.output_folder}/checkpoint_final.pth", weights_only=False)
     assert checkpoint["trainer_name"] == type(trainer).__name__
+    # prediction goes by that name alone
+    predictor = _predictor(trainer)
+    predictor.network.load_state_dict(predictor.list_of_parameters[0])
+    predicted = predictor.network.state_dict()
+    for name, tensor in trainer.network.state_dict().items():
+        assert torch.equal(predicted[name], tensor), name
+
+
+def _predictor(trainer) -> nnUNetPredictor:
+    predictor = nnUNetPredictor(
+        tile_step_size=1, use_mirroring=False, device=torch.device("cpu"), verbose=False
+    )
+    predictor.initialize_from_trained_model_folder(
+        trainer.output_folder_base, (trainer.fold,), "checkpoint_final.pth"
+    )
+    return predictor
+
+
+def _predict_first_case(trainer, raw: Path, output: Path, *, previous: Path | None = None) -> None:
+    images = [sorted(str(path) for path in (raw / "imagesTr").glob("case_0_*"))]
+    _predictor(trainer).predict_from_files_sequential(
+        images,
+        [str(output / "case_0")],
+        save_probabilities=False,
+        overwrite=True,
+        folder_with_segs_from_prev_stage=None if previous is None else str(previous),
+    )
 
 
 def _write_predictions_of_previous_stage(trainer):

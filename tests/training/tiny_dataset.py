@@ -27,6 +27,7 @@ def make_dataset(
     shape: tuple[int, int, int] = (36, 40, 32),
     spacing: tuple[float, float, float] = (1, 1, 1),
     memory_gb: float = 8,
+    planned_shape: tuple[int, int, int] | None = None,
 ) -> str:
     """Write, plan and preprocess a dataset of nested balls; returns its name.
 
@@ -37,6 +38,7 @@ def make_dataset(
         shape: voxels (H, W, D) of a case in nnU-Net's order.
         spacing: mm in nnU-Net's order.
         memory_gb: what nnU-Net plans for; small values make small patches.
+        planned_shape: what nnU-Net's fingerprint says of the cases' shape, if not the truth.
     """
     name = "Dataset777_Tiny"
     labels = labels or REGIONS
@@ -55,7 +57,7 @@ def make_dataset(
         description["regions_class_order"] = [1, 2, 3]
     (raw / "dataset.json").write_text(json.dumps(description))
     preprocessed.mkdir(parents=True)
-    _write_fingerprint(preprocessed, channels, shape, spacing)
+    _write_fingerprint(preprocessed, channels, planned_shape or shape, spacing)
     # planning takes this for a number of threads, training for one of worker processes
     with mock.patch.dict(os.environ, nnUNet_n_proc_DA="1"):
         plan_experiments([777], gpu_memory_target_in_gb=memory_gb)
