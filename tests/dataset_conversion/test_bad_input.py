@@ -238,6 +238,37 @@ def test_taken_id_of_another_name_is_refused(source, raw):
         _convert(source)
 
 
+@pytest.mark.parametrize("dataset_id", ["-5", "0", "1000"])
+def test_id_that_nnunet_cannot_read_is_refused(source, raw, capsys, dataset_id):
+    assert cli.main(["convert", "brats2020", str(source), "-d", dataset_id]) == 1
+    assert f"id is {dataset_id}; expected 1 to 999" in capsys.readouterr().err
+    assert not list(raw.iterdir())
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "", "größer"])
+def test_name_of_other_characters_is_refused(source, raw, capsys, name):
+    assert cli.main(["convert", "brats2020", str(source), "--name", name]) == 1
+    assert f"name is {name!r}; expected letters" in capsys.readouterr().err
+    assert not list(raw.iterdir())
+
+
+@pytest.mark.parametrize("processes", ["0", "-3", "two"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "check brats2020 SOURCE",
+        "convert brats2020 SOURCE",
+        "export -d 82 -i IN -o OUT",
+        "evaluate -ref TRUTH -pred IN",
+        "postprocess -i IN -o OUT",
+    ],
+)
+def test_processes_are_counted_from_one(command, processes, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*command.split(), "--processes", processes])
+    assert f"expected a whole number from 1 on, found '{processes}'" in capsys.readouterr().err
+
+
 def test_full_disk_leaves_nothing(source, raw, monkeypatch):
     def full(source, target):
         raise OSError(errno.ENOSPC, "No space left on device", str(target))
