@@ -26,13 +26,14 @@ from nnunetv2_s2ca.dataset_conversion.nifti import (
 from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
 from nnunetv2_s2ca.dataset_conversion.source import Case
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.errors import UserError, disk_errors_named
 
 # kept in the dataset's folder, for the way back and for the splits
 RECORD = "s2ca_source.json"
 SKIPPED = "s2ca_skipped.txt"
 
 
+@disk_errors_named()
 def convert(
     edition: Edition,
     source: Path,
@@ -111,7 +112,7 @@ def raw_folder() -> Path:
     """Where nnU-Net keeps its raw datasets.
 
     Raises:
-        UserError: if nnUNet_raw is not set or no folder.
+        UserError: if nnUNet_raw is not set, is no folder, or cannot be read.
     """
     return _nnunet_folder("nnUNet_raw")
 
@@ -156,8 +157,14 @@ def _nnunet_folder(variable: str) -> Path:
             f"the environment variable {variable} is not set; nnU-Net needs it (see `s2ca doctor`)"
         )
     folder = Path(value)
-    if not folder.is_dir():
-        raise UserError(f"{variable} is {folder}, which is no folder; make it first")
+    try:
+        os.scandir(f"{folder}/.").close()  # the dot needs the right to enter the folder, too
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{variable} is {folder}, which is no folder; make it first") from None
+    except OSError as error:
+        raise UserError(
+            f"{variable} is {folder}, which cannot be read: {error.strerror}"
+        ) from error
     return folder
 
 
