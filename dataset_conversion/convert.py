@@ -222,16 +222,23 @@ def _check_disk(
         item.case.segmentation.stat().st_size for item in good if item.case.segmentation is not None
     )
     say(
-        f"disk: --copy {(copied + labels) / 1e9:.2f} GB at most, --link {labels / 1e9:.2f} GB; "
+        f"disk: --copy {_size(copied + labels)} at most, --link {_size(labels)}; "
         f"{'linking' if link else 'copying'}"
     )
     needed = labels if link else copied + labels
     free = shutil.disk_usage(raw).free
     if needed > free:
         raise UserError(
-            f"{raw} has {free / 1e9:.1f} GB free, and {needed / 1e9:.1f} GB are needed; make room, "
-            f"or refer to the images where they are by --link"
+            f"{raw} has {_size(free)} free, and {_size(needed)} are needed; make room"
+            + ("" if link else ", or refer to the images where they are by --link")
         )
+
+
+def _size(count: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count} bytes"
 
 
 def _open_partial(folder: Path, settings: dict) -> None:

@@ -282,7 +282,7 @@ def test_full_disk_leaves_nothing(source, raw, monkeypatch):
 def test_too_little_space_is_refused_before_anything_is_written(source, raw, monkeypatch):
     usage = shutil._ntuple_diskusage(10**9, 10**9, 10)
     monkeypatch.setattr(convert_module.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(cli.UserError, match="--link"):
+    with pytest.raises(cli.UserError, match=r"10 bytes free, and \d\.\d\d kB are needed.*--link"):
         _convert(source)
     assert not list(raw.iterdir())
 
