@@ -72,8 +72,13 @@ def make_splits(
         As nnU-Net has it: for each fold `train` and `val`.
 
     Raises:
-        UserError: if there are fewer patients than folds.
+        UserError: if there are fewer patients than folds, fewer than two folds, or NumPy takes no
+            such seed.
     """
+    if folds < 2:
+        raise UserError(f"--folds is {folds}; expected 2 or more")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed is {seed}; expected 0 to {2**32 - 1}")
     names = sorted(patients)
     count = len(set(patients.values()))
     if count < folds:
