@@ -26,13 +26,14 @@ from nnunetv2_s2ca.dataset_conversion.nifti import (
 from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
 from nnunetv2_s2ca.dataset_conversion.source import Case
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.errors import UserError, disk_errors_named
 
 # kept in the dataset's folder, for the way back and for the splits
 RECORD = "s2ca_source.json"
 SKIPPED = "s2ca_skipped.txt"
 
 
+@disk_errors_named()
 def convert(
     edition: Edition,
     source: Path,
@@ -111,7 +112,7 @@ def raw_folder() -> Path:
     """Where nnU-Net keeps its raw datasets.
 
     Raises:
-        UserError: if nnUNet_raw is not set or no folder.
+        UserError: if nnUNet_raw is not set, is no folder, or cannot be read.
     """
     return _nnunet_folder("nnUNet_raw")
 
@@ -156,8 +157,14 @@ def _nnunet_folder(variable: str) -> Path:
             f"the environment variable {variable} is not set; nnU-Net needs it (see `s2ca doctor`)"
         )
     folder = Path(value)
-    if not folder.is_dir():
-        raise UserError(f"{variable} is {folder}, which is no folder; make it first")
+    try:
+        os.scandir(f"{folder}/.").close()  # the dot needs the right to enter the folder, too
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{variable} is {folder}, which is no folder; make it first") from None
+    except OSError as error:
+        raise UserError(
+            f"{variable} is {folder}, which cannot be read: {error.strerror}"
+        ) from error
     return folder
 
 
@@ -215,16 +222,23 @@ def _check_disk(
         item.case.segmentation.stat().st_size for item in good if item.case.segmentation is not None
     )
     say(
-        f"disk: --copy {(copied + labels) / 1e9:.2f} GB at most, --link {labels / 1e9:.2f} GB; "
+        f"disk: --copy {_size(copied + labels)} at most, --link {_size(labels)}; "
         f"{'linking' if link else 'copying'}"
     )
     needed = labels if link else copied + labels
     free = shutil.disk_usage(raw).free
     if needed > free:
         raise UserError(
-            f"{raw} has {free / 1e9:.1f} GB free, and {needed / 1e9:.1f} GB are needed; make room, "
-            f"or refer to the images where they are by --link"
+            f"{raw} has {_size(free)} free, and {_size(needed)} are needed; make room"
+            + ("" if link else ", or refer to the images where they are by --link")
         )
+
+
+def _size(count: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count} bytes"
 
 
 def _open_partial(folder: Path, settings: dict) -> None:

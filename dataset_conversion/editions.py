@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,9 +79,25 @@ class Edition:
         return tuple(min(ours) for ours in self.regions.values())
 
     def folder_name(self, dataset_id: int | None = None, name: str | None = None) -> str:
-        """The dataset's folder in nnUNet_raw."""
+        """The dataset's folder in nnUNet_raw.
+
+        Raises:
+            UserError: The id has not one to three digits, or the name has other characters than
+                nnU-Net's own names have.
+        """
         number = self.dataset_id if dataset_id is None else dataset_id
-        return f"Dataset{number:03d}_{name or self.dataset_name}"
+        if not 1 <= number <= 999:
+            raise UserError(
+                f"the dataset's id is {number}; expected 1 to 999, since nnU-Net reads three "
+                "digits; choose another by -d"
+            )
+        name = self.dataset_name if name is None else name
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise UserError(
+                f"the dataset's name is {name!r}; expected letters from A to Z, digits, _ and - "
+                "alone; choose another by --name"
+            )
+        return f"Dataset{number:03d}_{name}"
 
 
 def edition_named(name: str) -> Edition:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +23,11 @@ from nnunetv2_s2ca.dataset_conversion.nifti import (
 )
 from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.errors import UserError, disk_errors_named
+from nnunetv2_s2ca.files import check_output_folder, whole_file
 
 
+@disk_errors_named()
 def export(
     dataset: Path | int, predictions: Path, output: Path, *, processes: int | None = None
 ) -> list[Path]:
@@ -43,7 +47,8 @@ def export(
 
     Raises:
         UserError: if there is no prediction, one holds a label that the edition does not know or
-            has another geometry than the case's images, or a file to be written exists.
+            has another geometry than the case's images, a file to be written exists, or the folder
+            for the files is a file or cannot be written to.
     """
     folder = find_dataset(dataset) if isinstance(dataset, int) else Path(dataset)
     record = read_record(folder)
@@ -56,6 +61,7 @@ def export(
     )
     if not files:
         raise UserError(f"{predictions} holds no prediction; expected files ending in .nii.gz")
+    check_output_folder(output)
     targets = [output / f"{_case_of(path)}.nii.gz" for path in files]
     existing = [target for target in targets if target.exists()]
     if existing:
@@ -90,10 +96,8 @@ def _read(
     path: Path, *, edition: Edition, references: dict[str, Path]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read a prediction: labels of the edition, and the affine."""
-    try:
+    with _naming(path):
         affine, data = load_nifti(path).affine, read_voxels(path)
-    except READ_ERRORS as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
     known = edition.source_labels
     try:
         labels, _ = as_labels(data, known)
@@ -101,7 +105,8 @@ def _read(
         raise UserError(f"{path} {error}, which are nnU-Net's labels of {edition.name}") from error
     reference = references.get(_case_of(path))
     if reference is not None:
-        original = load_nifti(reference)
+        with _naming(reference):
+            original = load_nifti(reference)
         if original.shape[:3] != data.shape or not np.allclose(
             original.affine, affine, atol=10 * AFFINE_TOLERANCE
         ):
@@ -113,14 +118,24 @@ def _read(
     return relabel(labels, known), affine
 
 
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except READ_ERRORS as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+
+
 def _export_one(path: Path, *, edition: Edition, references: dict[str, Path], output: Path) -> Path:
     labels, affine = _read(path, edition=edition, references=references)
     target = output / f"{_case_of(path)}.nii.gz"
-    temporary = target.with_name(f".unfinished-{target.name}")
-    write_compressed(compressed_nifti(nifti_image(labels, affine)), temporary)
-    if not np.array_equal(read_voxels(temporary), labels) or not np.array_equal(
-        load_nifti(temporary).affine, affine.astype(np.float32)
-    ):
-        raise UserError(f"{temporary} does not read as it was written; check the disk")
-    temporary.replace(target)
+    try:
+        with whole_file(target) as temporary:
+            write_compressed(compressed_nifti(nifti_image(labels, affine)), temporary)
+            if not np.array_equal(read_voxels(temporary), labels) or not np.array_equal(
+                load_nifti(temporary).affine, affine.astype(np.float32)
+            ):
+                raise UserError(f"{target} does not read as it was written; check the disk")
+    except OSError as error:  # a full disk's does not tell the file
+        raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
     return target

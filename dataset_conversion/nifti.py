@@ -36,11 +36,13 @@ def load_nifti(path: Path) -> nib.Nifti1Image:
     """Open a NIfTI file; nothing but its header is read.
 
     Raises:
-        ValueError: if it is another kind of image, or holds colours.
+        ValueError: if it is another kind of image, has an axis without voxels, or holds colours.
     """
     image = nib.load(path)
     if not isinstance(image, nib.Nifti1Image):
         raise ValueError("is no NIfTI image")
+    if any(length < 1 for length in image.shape):
+        raise ValueError(f"has the shape {image.shape}; expected 1 voxel or more along each axis")
     if image.get_data_dtype().names:
         raise ValueError("holds colours; expected one number for each voxel")
     return image

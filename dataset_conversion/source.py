@@ -12,7 +12,7 @@ from pathlib import Path
 
 from nnunetv2_s2ca.dataset_conversion.editions import EDITIONS, Edition
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.errors import UserError, disk_errors_named
 
 IMAGE_NAME = re.compile(r"(?P<stem>.+)\.nii(\.gz)?", re.IGNORECASE)
 GRADES = ("HGG", "LGG")
@@ -53,14 +53,15 @@ class _Found:
     remarks: list[str] = field(default_factory=list)
 
 
+@disk_errors_named("read")
 def find_cases(edition: Edition, source: Path) -> list[Case]:
     """Search a folder and all below it for the cases of an edition, sorted by identifier.
 
     Hidden files, macOS' `._` files and tables beside the cases are passed over.
 
     Raises:
-        UserError: if the folder does not exist, holds no case, a single case on the wrong level, or
-            cases of another edition.
+        UserError: if the folder does not exist, cannot be read, or one below it cannot, or if it
+            holds no case, a single case on the wrong level, or cases of another edition.
     """
     source = Path(source)
     if not source.is_dir():
@@ -146,7 +147,7 @@ def _find_4d(edition: Edition, source: Path) -> list[_Found]:
 
 def _walk(source: Path) -> Iterator[tuple[Path, str]]:
     """All NIfTI files below a folder, with their names less the ending."""
-    for folder, folders, files in os.walk(source, followlinks=True):
+    for folder, folders, files in os.walk(source, onerror=_raise, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         for name in sorted(files):
             match = IMAGE_NAME.fullmatch(name)
@@ -154,6 +155,11 @@ def _walk(source: Path) -> Iterator[tuple[Path, str]]:
             # some downloads have folders that end in .nii; os.walk lists those elsewhere
             if match is not None and not name.startswith("."):
                 yield path, match["stem"]
+
+
+def _raise(error: OSError) -> None:
+    """In place of os.walk's silence about folders that it cannot read."""
+    raise error
 
 
 def _to_case(

@@ -15,12 +15,14 @@ from nnunetv2_s2ca.dataset_conversion.convert import (
 from nnunetv2_s2ca.dataset_conversion.editions import Edition, edition_named
 from sklearn.model_selection import StratifiedGroupKFold
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.errors import UserError, disk_errors_named
+from nnunetv2_s2ca.files import write_text
 
 SEED = 12345  # as nnU-Net's own splits
 FILE = "splits_final.json"
 
 
+@disk_errors_named()
 def write_splits(
     dataset_id: int, *, folds: int = 5, seed: int = SEED, overwrite: bool = False
 ) -> tuple[Path, str]:
@@ -36,7 +38,7 @@ def write_splits(
         The file, and a table of what each fold holds.
 
     Raises:
-        UserError: if there are fewer patients than folds, or other folds exist.
+        UserError: if there are fewer patients than folds, other folds exist, or the disk refuses.
     """
     dataset = find_dataset(dataset_id)
     record = read_record(dataset)
@@ -51,10 +53,7 @@ def write_splits(
         raise UserError(
             f"{path} holds other folds, which trainings may rely on; use --overwrite to replace it"
         )
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".unfinished-{FILE}")
-    temporary.write_text(content)
-    temporary.replace(path)
+    write_text(path, content)
     return path, _table(splits, patients, strata)
 
 
@@ -73,8 +72,13 @@ def make_splits(
         As nnU-Net has it: for each fold `train` and `val`.
 
     Raises:
-        UserError: if there are fewer patients than folds.
+        UserError: if there are fewer patients than folds, fewer than two folds, or NumPy takes no
+            such seed.
     """
+    if folds < 2:
+        raise UserError(f"--folds is {folds}; expected 2 or more")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"--seed is {seed}; expected 0 to {2**32 - 1}")
     names = sorted(patients)
     count = len(set(patients.values()))
     if count < folds:

@@ -164,7 +164,7 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("-d", type=int, required=True, metavar="ID", help="nnU-Net's dataset id")
     parser.add_argument("-i", type=Path, required=True, metavar="PREDICTIONS")
     parser.add_argument("-o", type=Path, required=True, metavar="OUT")
-    parser.add_argument("--processes", type=int, help="worker processes; all cores if not given")
+    _add_processes(parser)
     parser.set_defaults(run=_run_export)
 
 
@@ -178,7 +178,13 @@ def _run_export(args: argparse.Namespace) -> None:
 def _add_source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("edition", help="such as brats2019; an unknown one lists them all")
     parser.add_argument("source", type=Path, help="folder of the unzipped download")
-    parser.add_argument("--processes", type=int, help="worker processes; all cores if not given")
+    _add_processes(parser)
+
+
+def _add_processes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--processes", type=_positive, metavar="N", help="worker processes (default: all cores)"
+    )
 
 
 def _add_import_checkpoint(commands: argparse._SubParsersAction) -> None:
@@ -289,7 +295,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "-o", type=Path, metavar="FOLDER", help="default: s2ca_evaluation in the predictions"
     )
-    parser.add_argument("--processes", type=int, metavar="N", help="default: all cores")
+    _add_processes(parser)
     parser.add_argument(
         "--keep-going", action="store_true", help="score the sound cases where others are not"
     )
@@ -442,7 +448,7 @@ def _add_postprocess(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--fill-holes", action="store_true", help="fill holes of WT and TC, too")
     parser.add_argument("-djfile", type=Path, metavar="FILE", help="nnU-Net's dataset.json")
-    parser.add_argument("--processes", type=int, metavar="N", help="default: all cores")
+    _add_processes(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace existing output")
     parser.set_defaults(run=_run_postprocess)
 

@@ -15,6 +15,7 @@ from nnunetv2_s2ca.dataset_conversion.convert import convert
 from nnunetv2_s2ca.dataset_conversion.editions import EDITIONS
 
 from nnunetv2_s2ca import cli
+from tests.damaged_nifti import UNREADABLE, colours
 from tests.dataset_conversion.made_up import AFFINE, SHAPE, save, write_case, write_download
 
 EDITION = EDITIONS["brats2020"]
@@ -47,11 +48,6 @@ def _remove(source):
     return r"T2 is missing; expected .*_t2\.nii\.gz"
 
 
-def _no_image(source):
-    _file(source, "t1").write_text("this is no image")
-    return r"_t1\.nii\.gz: "
-
-
 def _text_under_nii(source):
     _file(source, "t1").unlink()
     _file(source, "t1").with_suffix("").write_text("this is no image")
@@ -80,11 +76,6 @@ def _damaged_segmentation(source):
     content[len(content) // 2] ^= 0xFF  # the length at the end stays right
     path.write_bytes(content)
     return r"_seg\.nii\.gz: "
-
-
-def _empty_file(source):
-    _file(source, "t1ce").write_bytes(b"")
-    return r"_t1ce\.nii\.gz: "
 
 
 def _other_shape(source):
@@ -144,12 +135,10 @@ def _two_files_of_a_modality(source):
 
 SPOILERS = [
     _remove,
-    _no_image,
     _text_under_nii,
     _truncated,
     _truncated_segmentation,
     _damaged_segmentation,
-    _empty_file,
     _other_shape,
     _other_affine,
     _sheared,
@@ -177,6 +166,17 @@ def test_spoilt_case_can_be_skipped_and_is_listed(spoil, source):
     dataset = _convert(source, skip_bad=True)
     assert CASE in (dataset / "s2ca_skipped.txt").read_text()
     assert [p.name for p in (dataset / "labelsTr").iterdir()] == ["BraTS20_Training_002.nii.gz"]
+
+
+@pytest.mark.parametrize("suffix", ["t1", "seg"])
+@pytest.mark.parametrize("damage", [*UNREADABLE, colours])
+def test_file_that_no_reader_takes_is_named(damage, suffix, source, raw, capsys):
+    damage(_file(source, suffix))
+    assert cli.main(["check", "brats2020", str(source), "--processes", "1"]) == 1
+    assert f"trouble  {CASE}: {_file(source, suffix)}: " in capsys.readouterr().out
+    assert cli.main(["convert", "brats2020", str(source), "--processes", "1"]) == 1
+    assert f"\n  {CASE}: {_file(source, suffix)}: " in capsys.readouterr().err
+    assert not list(raw.iterdir())
 
 
 def test_check_reports_trouble_with_exit_code_1(source, capsys):
@@ -238,6 +238,37 @@ def test_taken_id_of_another_name_is_refused(source, raw):
         _convert(source)
 
 
+@pytest.mark.parametrize("dataset_id", ["-5", "0", "1000"])
+def test_id_that_nnunet_cannot_read_is_refused(source, raw, capsys, dataset_id):
+    assert cli.main(["convert", "brats2020", str(source), "-d", dataset_id]) == 1
+    assert f"id is {dataset_id}; expected 1 to 999" in capsys.readouterr().err
+    assert not list(raw.iterdir())
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "", "größer"])
+def test_name_of_other_characters_is_refused(source, raw, capsys, name):
+    assert cli.main(["convert", "brats2020", str(source), "--name", name]) == 1
+    assert f"name is {name!r}; expected letters" in capsys.readouterr().err
+    assert not list(raw.iterdir())
+
+
+@pytest.mark.parametrize("processes", ["0", "-3", "two"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "check brats2020 SOURCE",
+        "convert brats2020 SOURCE",
+        "export -d 82 -i IN -o OUT",
+        "evaluate -ref TRUTH -pred IN",
+        "postprocess -i IN -o OUT",
+    ],
+)
+def test_processes_are_counted_from_one(command, processes, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main([*command.split(), "--processes", processes])
+    assert f"expected a whole number from 1 on, found '{processes}'" in capsys.readouterr().err
+
+
 def test_full_disk_leaves_nothing(source, raw, monkeypatch):
     def full(source, target):
         raise OSError(errno.ENOSPC, "No space left on device", str(target))
@@ -251,7 +282,7 @@ def test_full_disk_leaves_nothing(source, raw, monkeypatch):
 def test_too_little_space_is_refused_before_anything_is_written(source, raw, monkeypatch):
     usage = shutil._ntuple_diskusage(10**9, 10**9, 10)
     monkeypatch.setattr(convert_module.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(cli.UserError, match="--link"):
+    with pytest.raises(cli.UserError, match=r"10 bytes free, and \d\.\d\d kB are needed.*--link"):
         _convert(source)
     assert not list(raw.iterdir())
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import json
+import runpy
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -104,10 +105,33 @@ def test_nnunets_regions_restore_every_label(name):
     assert np.array_equal(restored, labels)
 
 
+def _run_module(edition, *arguments, monkeypatch) -> int:
+    """The exit code of `python -m`; the module's name is that of the dataset."""
+    monkeypatch.setattr(sys, "argv", ["-m", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(
+            f"nnunetv2_s2ca.dataset_conversion.{edition.folder_name()}", run_name="__main__"
+        )
+    return ended.value.code
+
+
 @pytest.mark.parametrize("edition", EDITIONS.values(), ids=EDITIONS)
-def test_each_edition_is_a_module_of_its_own(edition):
-    module = f"nnunetv2_s2ca.dataset_conversion.{edition.folder_name()}"
-    assert edition.name in (importlib.import_module(module).__doc__ or "")
+def test_each_edition_is_a_module_that_converts_it(edition, monkeypatch):
+    called = []
+    monkeypatch.setattr(cli, "main", called.append)
+    _run_module(edition, "SOURCE", "--link", monkeypatch=monkeypatch)
+    assert called == [["convert", edition.name, "SOURCE", "--link"]]
+
+
+def test_module_of_an_edition_writes_its_dataset(source, nnunet_folders, monkeypatch):
+    edition = EDITIONS["brats2019"]
+    write_download(source, edition)
+    arguments = (source, "--processes", "1")
+    assert _run_module(edition, *arguments, monkeypatch=monkeypatch) == 0
+    dataset = nnunet_folders / "nnUNet_raw" / "Dataset043_BraTS2019"
+    assert len(list((dataset / "imagesTr").iterdir())) == 12
+    # the second time it is there already
+    assert _run_module(edition, *arguments, monkeypatch=monkeypatch) == 1
 
 
 def test_ids_are_not_taken_twice_nor_from_nnunet():

@@ -80,6 +80,14 @@ def test_fewer_patients_than_folds_are_refused():
     assert len(make_splits(patients, dict.fromkeys(patients, ""), folds=2)) == 2
 
 
+@pytest.mark.parametrize("option", [{"folds": 1}, {"folds": -2}, {"seed": -1}, {"seed": 2**32}])
+def test_folds_and_seeds_that_cannot_be_are_refused(option):
+    patients = {name: name for name in "abcdef"}
+    ((name, value),) = option.items()
+    with pytest.raises(cli.UserError, match=f"--{name} is {value}; expected"):
+        make_splits(patients, dict.fromkeys(patients, ""), **option)
+
+
 def test_splits_are_written_where_nnunet_reads_them(tmp_path, nnunet_folders, capsys):
     write_download(tmp_path / "source", EDITIONS["brats2019"], count=10)
     convert(EDITIONS["brats2019"], tmp_path / "source", processes=1)

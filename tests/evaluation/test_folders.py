@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import json
-import struct
 
-import nibabel as nib
 import numpy as np
 import pytest
 
@@ -17,6 +14,7 @@ from nnunetv2_s2ca.evaluation.regions import scheme_of_dataset
 from nnunetv2_s2ca.evaluation.results import COMPARED
 from nnunetv2_s2ca.evaluation.rules import RULES, default_rules
 from nnunetv2_s2ca.evaluation.segmentations import find_segmentations
+from tests.damaged_nifti import UNREADABLE, colours, truncated, write_array
 from tests.evaluation.shapes import ball, write_labels
 
 SHAPE = (24, 22, 20)
@@ -159,57 +157,12 @@ def complex_numbers(reference, prediction):
     write_array(tumour().astype(np.complex64), prediction / "case_2.nii.gz")
 
 
-def colours(reference, prediction):
-    rgb = np.zeros(SHAPE, dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
-    write_array(rgb, prediction / "case_2.nii.gz")
+def in_prediction(damage):
+    def spoil(reference, prediction):
+        damage(prediction / "case_2.nii.gz")
 
-
-def truncated(reference, prediction):
-    content = (prediction / "case_2.nii.gz").read_bytes()
-    (prediction / "case_2.nii.gz").write_bytes(content[: len(content) // 2])
-
-
-def no_bytes(reference, prediction):
-    (prediction / "case_2.nii.gz").write_bytes(b"")
-
-
-def no_image(reference, prediction):
-    (prediction / "case_2.nii.gz").write_text("a message of the download's server")
-
-
-def unknown_datatype(reference, prediction):
-    write_header(prediction / "case_2.nii.gz", offset=70, value=struct.pack("<h", 9999))
-
-
-def nine_dimensions(reference, prediction):
-    write_header(prediction / "case_2.nii.gz", offset=40, value=struct.pack("<h", 9))
-
-
-def negative_dimension(reference, prediction):
-    write_header(prediction / "case_2.nii.gz", offset=42, value=struct.pack("<h", -5))
-
-
-def immense_dimensions(reference, prediction):
-    write_header(prediction / "case_2.nii.gz", offset=42, value=struct.pack("<3h", *[32000] * 3))
-
-
-def voxels_at_no_number(reference, prediction):
-    write_header(prediction / "case_2.nii.gz", offset=108, value=struct.pack("<f", np.nan))
-
-
-def voxels_at_infinity(reference, prediction):
-    write_header(prediction / "case_2.nii.gz", offset=108, value=struct.pack("<f", np.inf))
-
-
-def write_array(array, path):
-    nib.save(nib.Nifti1Image(array, nib.load(path).affine), path)
-
-
-def write_header(path, *, offset: int, value: bytes):
-    """Overwrite some bytes of a NIfTI file's header."""
-    content = bytearray(gzip.decompress(path.read_bytes()))
-    content[offset : offset + len(value)] = value
-    path.write_bytes(gzip.compress(content))
+    spoil.__name__ = damage.__name__
+    return spoil
 
 
 TROUBLES = {
@@ -222,16 +175,8 @@ TROUBLES = {
     fraction: "whole numbers",
     strange_labels: "label 2000000000",
     complex_numbers: "complex64",
-    colours: "colours",
-    truncated: "cannot be read",
-    no_bytes: "cannot be read",
-    no_image: "cannot be read",
-    unknown_datatype: "cannot be read",
-    nine_dimensions: "cannot be read",
-    negative_dimension: "cannot be read",
-    immense_dimensions: "cannot be read",
-    voxels_at_no_number: "cannot be read",
-    voxels_at_infinity: "cannot be read",
+    in_prediction(colours): "colours",
+    **dict.fromkeys(map(in_prediction, UNREADABLE), "cannot be read"),
 }
 
 
@@ -251,7 +196,7 @@ def test_all_cases_in_trouble_are_named_at_once(folders, capsys):
     reference, prediction = folders
     (prediction / "case_0.nii.gz").unlink()
     (reference / "case_1.nii.gz").unlink()
-    truncated(*folders)
+    truncated(prediction / "case_2.nii.gz")
     assert evaluate(folders) == 1
     message = capsys.readouterr().err
     assert "3 cases have troubles" in message
