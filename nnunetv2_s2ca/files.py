@@ -7,14 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.errors import UserError, disk_errors_named
 
 
+@disk_errors_named("read")
 def check_output_folder(folder: Path) -> None:
     """Refuse a folder to write to that cannot be one.
 
     Raises:
-        UserError: It, or what should be a folder above it, is a file.
+        UserError: It, or what should be a folder above it, is a file or cannot be looked into.
     """
     file = next((place for place in (folder, *folder.parents) if place.is_file()), None)
     if file is not None:
