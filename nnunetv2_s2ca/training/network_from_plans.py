@@ -15,6 +15,8 @@ from nnunetv2_s2ca.architecture.s2ca_net import NUM_STAGES, S2CANet
 # A configuration of the plan may hold keyword arguments of S2CANet here; they precede the
 # trainer's. So a model whose weights come from elsewhere says how its network is built.
 PLANS_KEY = "s2ca_net"
+# what these are, dataset, plan and nnU-Net say elsewhere
+SAID_ELSEWHERE = {"input_channels", "num_classes", "patch_size", "strides", "deep_supervision"}
 
 
 def build_network(
@@ -58,10 +60,11 @@ def build_network(
 def _check_plans_arguments(
     of_the_plan: Mapping[str, Any], of_the_trainer: Mapping[str, Any], plans_name: str
 ) -> None:
-    if unknown := of_the_plan.keys() - inspect.signature(S2CANet).parameters.keys():
+    allowed = inspect.signature(S2CANet).parameters.keys() - SAID_ELSEWHERE
+    if strange := of_the_plan.keys() - allowed:
         raise ValueError(
-            f"{PLANS_KEY} in {plans_name} holds {', '.join(sorted(unknown))}, which S2CANet does "
-            f"not take"
+            f"{PLANS_KEY} in {plans_name} holds {', '.join(sorted(strange))}; it may hold "
+            f"{', '.join(sorted(allowed))}"
         )
     for name in of_the_plan.keys() & of_the_trainer.keys():
         # tuples are lists in a json

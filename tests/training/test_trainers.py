@@ -251,7 +251,8 @@ def test_arguments_in_the_plan_precede_the_trainers(make_trainer):
     ("arguments", "message"),
     [
         ({"features_per_stage": [16, 32, 64, 128]}, "would build another, .8, 16, 32, 64"),
-        ({"width": 3}, "width, which S2CANet does not take"),
+        ({"width": 3}, "holds width; it may hold .*features_per_stage"),
+        ({"patch_size": [64, 64, 64]}, "holds patch_size; it may hold "),
     ],
 )
 def test_plan_of_another_network_than_the_trainers_is_refused(arguments, message, make_trainer):
