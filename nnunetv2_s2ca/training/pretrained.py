@@ -29,6 +29,16 @@ REPLACEABLE = (
     "skips.to_skips.",
 )
 FIRST_LAYER = "encoder.stages.0.unit1.depthwise.weight"
+# by what PyTorch's reader fails on bytes that are no checkpoint; lines of text may pass for pickle
+NOT_READ = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    TypeError,
+)
 
 
 def adapt_weights(
@@ -52,8 +62,8 @@ def adapt_weights(
     own = network.state_dict()
     if FIRST_LAYER in weights and len(weights[FIRST_LAYER]) != len(own[FIRST_LAYER]):
         raise ValueError(
-            f"the pretrained network has {len(weights[FIRST_LAYER])} input channels, this one "
-            f"{len(own[FIRST_LAYER])}. Pretrain on as many channels"
+            f"the numbers of input channels differ: {len(weights[FIRST_LAYER])} in the pretrained "
+            f"network, {len(own[FIRST_LAYER])} in this one. Pretrain on as many channels"
         )
     taken = {
         name: weights[name]
@@ -118,7 +128,7 @@ def _read(path: str) -> dict[str, Any]:
     try:
         # as nnU-Net: its checkpoints hold more than weights
         checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+    except NOT_READ as error:
         raise ValueError("is damaged or no checkpoint; expected one of nnU-Net's") from error
     if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
         raise ValueError(

@@ -75,7 +75,7 @@ def test_kernels_of_another_stride_start_anew():
 
 def test_other_number_of_input_channels_is_refused_by_number():
     source = S2CANet(1, 3, patch_size=(32, 32, 32), **TINY)
-    with pytest.raises(ValueError, match="has 1 input channels, this one 4"):
+    with pytest.raises(ValueError, match="differ: 1 in the pretrained network, 4 in this one"):
         adapt_weights(source.state_dict(), _network())
 
 
@@ -94,14 +94,16 @@ def loader(monkeypatch):
     [
         ({"net": {}}, "s2ca import-checkpoint"),
         ([1, 2], "no checkpoint of nnU-Net's"),
-        (None, "damaged or no checkpoint"),
+        (b"no pickle at all", "damaged or no checkpoint"),
+        (b"garbage\n", "damaged or no checkpoint"),
     ],
-    ids=["authors", "something else", "garbage"],
+    ids=["authors", "something else", "garbage", "text that begins as a pickle could"],
 )
 def test_file_that_is_no_checkpoint_is_named(loader, tmp_path, content, message):
     file = tmp_path / "other.pth"
-    file.write_bytes(b"no pickle at all")
-    if content is not None:
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
         torch.save(content, file)
     with pytest.raises(ValueError, match=rf"other\.pth: .*{message}"):
         loader(_network(), str(file))
