@@ -8,6 +8,8 @@ from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
 from nnunetv2_s2ca.training import TRAINERS
 from nnunetv2_s2ca.training.trainer import S2CANetTrainer, nnUNetTrainerS2CA
 
+# nnU-Net's trainer has these only once it is made, for a dataset
+NNUNET_LR = 1e-2
 NNUNET_EPOCHS = 1000
 NNUNET_ITERATIONS = 250
 BRATS = {"input_channels": 4, "num_classes": 3, "patch_size": (128, 128, 128)}
@@ -46,7 +48,7 @@ def _recipe(trainer: type[S2CANetTrainer]) -> str:
         [
             f"Adam {trainer.max_lr:g}, warm-up, plateau, cosine"
             if issubclass(trainer, nnUNetTrainerS2CA)
-            else "nnU-Net's SGD 1e-2",
+            else f"nnU-Net's SGD {NNUNET_LR:g}",
             f"{epochs} {'epoch' if epochs == 1 else 'epochs'} of {iterations} iterations",
             f"outputs {'/'.join(map(str, weights))}" if weights else "nnU-Net's output weights",
         ]

@@ -14,9 +14,17 @@ from tests.training import tiny_dataset
 
 @pytest.fixture
 def make_trainer(nnunet_folders):
-    """Factory of trainers on a tiny dataset, for the CPU, with one iteration an epoch."""
+    """Factory of trainers on a tiny dataset, for the CPU, with one iteration an epoch if short."""
 
-    def make(trainer_class, *, configuration="3d_fullres", prepared=True, resume=False, **dataset):
+    def make(
+        trainer_class,
+        *,
+        configuration="3d_fullres",
+        prepared=True,
+        resume=False,
+        short=True,
+        **dataset,
+    ):
         name = "Dataset777_Tiny"
         preprocessed = nnunet_folders / "nnUNet_preprocessed" / name
         if not preprocessed.exists():
@@ -32,8 +40,9 @@ def make_trainer(nnunet_folders):
             dataset_json=json.loads((preprocessed / "dataset.json").read_text()),
             device=torch.device("cpu"),
         )
-        trainer.num_iterations_per_epoch = 1
-        trainer.num_val_iterations_per_epoch = 1
+        if short:
+            trainer.num_iterations_per_epoch = 1
+            trainer.num_val_iterations_per_epoch = 1
         return trainer
 
     return make

@@ -112,6 +112,20 @@ def test_trainers_are_listed_with_parameters():
     assert "1 epoch of" in rows["nnUNetTrainerS2CA_1epoch"]
 
 
+@pytest.mark.parametrize("kind", ["", "_SGD", "_5epochs", "_demo"])
+def test_listed_recipe_is_what_the_trainer_does(kind, make_trainer):
+    name = f"nnUNetTrainerS2CA{kind}"
+    trainer = make_trainer(TRAINERS[name], prepared=False, short=False)
+    optimizer = "SGD" if kind == "_SGD" else "Adam"
+    row = _rows_of_the_list()[name]
+    assert f"{optimizer} {trainer.initial_lr:g}," in row
+    assert f" {trainer.num_epochs} epochs of {trainer.num_iterations_per_epoch} iterations," in row
+
+
+def _rows_of_the_list() -> dict[str, str]:
+    return {line.split()[0]: line for line in describe_trainers().splitlines()}
+
+
 def test_recipe_is_the_papers(make_trainer):
     trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA"], prepared=False)
     trainer.network = torch.nn.Linear(1, 1)
