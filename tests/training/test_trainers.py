@@ -104,7 +104,7 @@ def test_trainers_are_listed_with_parameters():
     table = describe_trainers()
     assert all(name in table for name in TRAINERS)
     assert "17.80 M" in table
-    rows = {line.split()[0]: line for line in table.splitlines()}
+    rows = _rows_of_the_list()
     assert "Adam 0.001" in rows["nnUNetTrainerS2CA"]
     assert "1000 epochs of 250 iterations" in rows["nnUNetTrainerS2CA"]
     assert "Adam 0.005" in rows["nnUNetTrainerS2CA_demo"]
@@ -192,7 +192,7 @@ def test_deep_supervision_scales_follow_four_strides(make_trainer):
     ]
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [*KINDS, "nnUNetTrainerS2CA_5epochs"])
 def test_one_epoch_trains_and_changes_every_parameter(name, make_trainer):
     trainer = make_trainer(TRAINERS[name], shape=SMALL)
     _train_one_epoch_and_check(trainer)
