@@ -236,6 +236,29 @@ def test_cascade_trains_and_predicts(make_trainer, nnunet_folders, tmp_path):
         assert set(np.unique(predicted.dataobj)) <= {0, 1, 2, 3}
 
 
+@pytest.mark.slow
+def test_lowres_validation_hands_its_predictions_to_the_cascade(make_trainer, nnunet_folders):
+    lowres = make_trainer(
+        TRAINERS["nnUNetTrainerS2CA_B"],
+        configuration="3d_lowres",
+        shape=(72, 72, 72),
+        memory_gb=0.1,
+    )
+    tiny_dataset.preprocess(nnunet_folders, "Dataset777_Tiny", "3d_cascade_fullres")
+    lowres.initialize()
+    lowres.inference_allowed_mirroring_axes = None
+    lowres.perform_actual_validation()
+    cascade = make_trainer(TRAINERS["nnUNetTrainerS2CA_B"], configuration="3d_cascade_fullres")
+    handed = infer_dataset_class(cascade.preprocessed_dataset_folder)(
+        cascade.preprocessed_dataset_folder,
+        folder_with_segs_from_previous_stage=cascade.folder_with_segs_from_previous_stage,
+    )
+    _, validated = lowres.do_split()
+    for case in validated:
+        _, segmentation, previous, _ = handed.load_case(case)
+        assert previous.shape == segmentation[0].shape
+
+
 def test_2d_configuration_is_refused_with_what_works(make_trainer):
     trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA"], configuration="2d", prepared=False)
     with pytest.raises(ValueError, match=r"3D network.*2D patches.*work: 3d_fullres"):
