@@ -48,7 +48,8 @@ def convert(
 ) -> Path:
     """Write a dataset to nnUNet_raw; it appears there only once it is whole.
 
-    An interrupted conversion goes on where it was when it is started again.
+    An interrupted conversion goes on where it was when it is started again with the same files,
+    and from the start if any of them has changed.
 
     Args:
         edition: the edition that the source is.
@@ -79,12 +80,12 @@ def convert(
     checked = check_cases(edition, source, processes=processes, voxels=not link, label_files=True)
     good, bad = _sort_out(edition, checked, skip_bad=skip_bad, say=say)
     ending = _file_ending(good) if link else ".nii.gz"
-    _check_disk(raw, good, link=link, say=say)
-
     partial_folder = raw / f".{target.name}.partial"
+    _check_disk(raw, good, link=link, begun=partial_folder, say=say)
+
     settings = {"edition": edition.name, "source": str(source), "link": link}
     try:
-        _open_partial(partial_folder, settings)
+        _open_partial(partial_folder, {**settings, "files": _state_of_files(good)})
         work = partial(
             _write_case, edition=edition, folder=partial_folder, link=link, ending=ending
         )
@@ -213,9 +214,12 @@ def _file_ending(good: list[CheckedCase]) -> str:
 
 
 def _check_disk(
-    raw: Path, good: list[CheckedCase], *, link: bool, say: Callable[[str], None]
+    raw: Path, good: list[CheckedCase], *, link: bool, begun: Path, say: Callable[[str], None]
 ) -> None:
-    """Say what linking and copying cost, and refuse what cannot fit."""
+    """Say what linking and copying cost, and refuse what cannot fit.
+
+    What an interrupted conversion has `begun` is taken up or deleted, so its room counts as free.
+    """
     images = {path for item in good for path in item.case.images.values()}
     copied = sum(path.stat().st_size for path in images)
     labels = sum(
@@ -226,7 +230,7 @@ def _check_disk(
         f"{'linking' if link else 'copying'}"
     )
     needed = labels if link else copied + labels
-    free = shutil.disk_usage(raw).free
+    free = shutil.disk_usage(raw).free + sum(path.lstat().st_size for path in begun.rglob("*"))
     if needed > free:
         raise UserError(
             f"{raw} has {_size(free)} free, and {_size(needed)} are needed; make room"
@@ -239,6 +243,14 @@ def _size(count: int) -> str:
         if count >= size:
             return f"{count / size:.2f} {unit}"
     return f"{count} bytes"
+
+
+def _state_of_files(good: list[CheckedCase]) -> dict[str, list[int]]:
+    """File → size and time of its last change."""
+    files = [path for item in good for path in item.case.images.values()]
+    files += [item.case.segmentation for item in good if item.case.segmentation is not None]
+    states = {str(path): path.stat() for path in files}
+    return {path: [state.st_size, state.st_mtime_ns] for path, state in states.items()}
 
 
 def _open_partial(folder: Path, settings: dict) -> None:
@@ -358,9 +370,16 @@ def _write_record(folder: Path, settings: dict, good: list[CheckedCase]) -> None
 def _put_in_place(folder: Path, target: Path) -> None:
     """Rename the finished folder; an older one goes only when the new one is in place."""
     former = target.with_name(f".{target.name}.former")
-    if target.exists():
+    if not target.exists():
+        folder.rename(target)
+    else:
+        shutil.rmtree(former, ignore_errors=True)  # what an earlier run could not delete
         target.rename(former)
-    folder.rename(target)
+        try:
+            folder.rename(target)
+        except BaseException:
+            former.rename(target)
+            raise
     shutil.rmtree(former, ignore_errors=True)
 
 

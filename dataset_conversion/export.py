@@ -46,9 +46,9 @@ def export(
         The files written.
 
     Raises:
-        UserError: if there is no prediction, one holds a label that the edition does not know or
-            has another geometry than the case's images, a file to be written exists, or the folder
-            for the files is a file or cannot be written to.
+        UserError: if there is no prediction, or two of one case, one holds a label that the edition
+            does not know or has another geometry than the case's images, a file to be written
+            exists, or the folder for the files is a file or cannot be written to.
     """
     folder = find_dataset(dataset) if isinstance(dataset, int) else Path(dataset)
     record = read_record(folder)
@@ -62,7 +62,11 @@ def export(
     if not files:
         raise UserError(f"{predictions} holds no prediction; expected files ending in .nii.gz")
     check_output_folder(output)
-    targets = [output / f"{_case_of(path)}.nii.gz" for path in files]
+    by_case = {_case_of(path): path for path in files}
+    for path in files:
+        if path != (other := by_case[_case_of(path)]):
+            raise UserError(f"{path} and {other.name} are of one case; remove one of them")
+    targets = [output / f"{case}.nii.gz" for case in by_case]
     existing = [target for target in targets if target.exists()]
     if existing:
         raise UserError(f"{existing[0]} exists; give an empty folder")

@@ -6,7 +6,7 @@ import csv
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,7 +61,8 @@ def find_cases(edition: Edition, source: Path) -> list[Case]:
 
     Raises:
         UserError: if the folder does not exist, cannot be read, or one below it cannot, or if it
-            holds no case, a single case on the wrong level, or cases of another edition.
+            holds no case, a single case on the wrong level, cases of another edition, or a name
+            mapping table that names no case.
     """
     source = Path(source)
     if not source.is_dir():
@@ -203,27 +204,46 @@ def _read_name_mapping(source: Path) -> dict[str, dict[str, str]]:
 
     Each row has the names of one patient in several editions. The collection's own identifier
     (TCGA_TCIA_subject_ID) names the patient where it is given, else the first edition's name.
+
+    Raises:
+        UserError: A table names no case, as when a spreadsheet program has saved it with other
+            separators or in UTF-16; to pass it over would part what belongs to one patient.
     """
-    mapping = {}
+    mapping: dict[str, dict[str, str]] = {}
     for path in sorted(source.rglob("*name_mapping*.csv")):
         if path.name.startswith("."):
             continue
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-            for row in csv.DictReader(file):
-                values = {
-                    key: value.strip()
-                    for key, value in row.items()
-                    if key and isinstance(value, str) and value.strip().upper() not in ("", "NA")
-                }
-                names = [value for key, value in values.items() if key.endswith("_subject_ID")]
-                editions = [name for name in names if name.lower().startswith("brats")]
-                if not editions:
-                    continue
-                patient = values.get("TCGA_TCIA_subject_ID") or patient_of(
-                    EDITIONS["brats2019"], editions[0]
-                )
-                for name in editions:
-                    mapping[name.lower()] = {"grade": values.get("Grade", ""), "patient": patient}
+            try:
+                table = _rows_of_name_mapping(file)
+            except csv.Error:  # Python 3.10 on the zero bytes of UTF-16
+                table = {}
+        if not table:
+            raise UserError(
+                f"{path} names no case; expected the challenge's table in UTF-8, with commas and "
+                "columns such as BraTS_2020_subject_ID. Mend it, or take it out of the folder"
+            )
+        mapping |= table
+    return mapping
+
+
+def _rows_of_name_mapping(lines: Iterable[str]) -> dict[str, dict[str, str]]:
+    mapping = {}
+    for row in csv.DictReader(lines):
+        values = {
+            key: value.strip()
+            for key, value in row.items()
+            if key and isinstance(value, str) and value.strip().upper() not in ("", "NA")
+        }
+        names = [value for key, value in values.items() if key.endswith("_subject_ID")]
+        editions = [name for name in names if name.lower().startswith("brats")]
+        if not editions:
+            continue
+        patient = values.get("TCGA_TCIA_subject_ID") or patient_of(
+            EDITIONS["brats2019"], editions[0]
+        )
+        for name in editions:
+            mapping[name.lower()] = {"grade": values.get("Grade", ""), "patient": patient}
     return mapping
 
 

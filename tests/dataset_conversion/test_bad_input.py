@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -287,26 +288,80 @@ def test_too_little_space_is_refused_before_anything_is_written(source, raw, mon
     assert not list(raw.iterdir())
 
 
-def test_interrupted_conversion_goes_on_and_shows_nothing_before(source, raw, monkeypatch):
+@pytest.fixture
+def interrupted(source, monkeypatch):
+    """A conversion that stopped in the second case; the files that it and later ones copied."""
     real, written = shutil.copyfile, []
 
-    def interrupt(source, target):
+    def copy(source, target):
         if len(written) == 5:
             raise KeyboardInterrupt
         written.append(target)
         return real(source, target)
 
-    monkeypatch.setattr(convert_module.shutil, "copyfile", interrupt)
+    monkeypatch.setattr(convert_module.shutil, "copyfile", copy)
     with pytest.raises(KeyboardInterrupt):
         _convert(source)
-    assert not list(raw.glob("Dataset*"))  # what nnU-Net takes for datasets
     monkeypatch.setattr(
         convert_module.shutil, "copyfile", lambda s, t: (written.append(t), real(s, t))
     )
+    return written
+
+
+def test_interrupted_conversion_goes_on_and_shows_nothing_before(source, raw, interrupted):
+    assert not list(raw.glob("Dataset*"))  # what nnU-Net takes for datasets
     dataset = _convert(source)
-    assert len(written) == len(set(written)) == 8  # nothing is copied twice
+    assert len(interrupted) == len(set(interrupted)) == 8  # nothing is copied twice
     for path in dataset.rglob("*.nii.gz"):
         np.asarray(nib.load(path).dataobj)
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_case_that_got_spoilt_since_the_interruption_leaves_no_file(source):
+    _remove(source)
+    dataset = _convert(source, skip_bad=True)
+    assert not list(dataset.rglob(f"{CASE}*"))
+    assert len(list((dataset / "imagesTr").iterdir())) == 4
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_file_that_changed_since_the_interruption_is_copied_anew(source):
+    save(_file(source, "t1"), np.full(SHAPE, 7, np.int16))
+    copy = _convert(source) / "imagesTr" / f"{CASE}_0000.nii.gz"
+    assert copy.read_bytes() == _file(source, "t1").read_bytes()
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_room_that_an_interrupted_conversion_takes_counts_as_free(source, raw, monkeypatch):
+    needed, there = (
+        sum(path.stat().st_size for path in folder.rglob("*.nii.gz")) for folder in (source, raw)
+    )
+    usage = shutil._ntuple_diskusage(10**9, 10**9, needed - there)
+    monkeypatch.setattr(convert_module.shutil, "disk_usage", lambda path: usage)
+    _convert(source)
+
+
+def test_old_dataset_comes_back_if_the_new_one_cannot_take_its_place(source, raw, monkeypatch):
+    (_convert(source) / "mine.txt").touch()
+    real = Path.rename
+
+    def refuse(path, target):
+        if path.name.endswith(".partial"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(target))
+        return real(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(cli.UserError, match="Permission denied"):
+        _convert(source, overwrite=True)
+    assert [path.name for path in raw.iterdir()] == ["Dataset082_BraTS2020"]
+    assert (raw / "Dataset082_BraTS2020" / "mine.txt").exists()
+
+
+def test_overwrite_works_beside_an_old_dataset_that_could_not_be_deleted(source, raw):
+    _convert(source)
+    (raw / ".Dataset082_BraTS2020.former" / "imagesTr").mkdir(parents=True)
+    _convert(source, overwrite=True)
+    assert [path.name for path in raw.iterdir()] == ["Dataset082_BraTS2020"]
 
 
 def test_unset_nnunet_raw_is_named(source, monkeypatch):

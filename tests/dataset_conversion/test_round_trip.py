@@ -17,7 +17,14 @@ from nnunetv2_s2ca.dataset_conversion.editions import EDITIONS
 from nnunetv2_s2ca.dataset_conversion.export import export
 
 from nnunetv2_s2ca import cli
-from tests.dataset_conversion.made_up import SHAPE, identifiers, save, write_case, write_download
+from tests.dataset_conversion.made_up import (
+    AFFINE,
+    SHAPE,
+    identifiers,
+    save,
+    write_case,
+    write_download,
+)
 
 LINKABLE = [name for name, edition in EDITIONS.items() if not edition.four_dimensional]
 
@@ -213,6 +220,24 @@ def test_export_does_not_replace_files(source, nnunet_folders, tmp_path):
     export(dataset, dataset / "labelsTr", tmp_path / "out", processes=1)
     with pytest.raises(cli.UserError, match="exists"):
         export(dataset, dataset / "labelsTr", tmp_path / "out", processes=1)
+
+
+def test_two_predictions_of_one_case_are_refused(source, nnunet_folders, tmp_path):
+    write_download(source, EDITIONS["brats2019"])
+    dataset = _convert("brats2019", source)
+    for ending in (".nii", ".nii.gz"):
+        save(tmp_path / f"predictions/BraTS19_CBICA_A00_1{ending}", np.zeros(SHAPE, np.uint8))
+    with pytest.raises(cli.UserError, match=r"A00_1\.nii and .*A00_1\.nii\.gz are of one case"):
+        export(dataset, tmp_path / "predictions", tmp_path / "out", processes=1)
+
+
+def test_prediction_of_a_case_without_images_keeps_its_geometry(source, nnunet_folders, tmp_path):
+    write_download(source, EDITIONS["brats2019"])
+    dataset = _convert("brats2019", source)
+    save(tmp_path / "predictions" / "BraTS19_Other_1.nii.gz", np.ones((3, 4, 5), np.uint8))
+    (path,) = export(dataset, tmp_path / "predictions", tmp_path / "out", processes=1)
+    assert np.array_equal(nib.load(path).affine, AFFINE)
+    assert np.unique(nib.load(path).dataobj) == [2]  # oedema
 
 
 def test_worker_processes_give_the_same(source, nnunet_folders):

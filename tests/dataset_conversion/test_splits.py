@@ -112,24 +112,50 @@ def test_other_folds_are_kept_unless_told_otherwise(tmp_path, nnunet_folders):
     assert len(json.loads(path.read_text())) == 5
 
 
-def test_name_mapping_links_editions_and_tells_grades(tmp_path):
-    source = tmp_path / "source"
+NAME_MAPPING = """\
+Grade,BraTS_2017_subject_ID,BraTS_2019_subject_ID,TCGA_TCIA_subject_ID,BraTS_2020_subject_ID
+HGG,Brats17_CBICA_AAB_1,BraTS19_CBICA_AAB_1,NA,BraTS20_Training_001
+LGG,NA,BraTS19_TCIA_X_1,TCGA-DU-7294,BraTS20_Training_002
+LGG,NA,BraTS19_TCIA_Y_1,TCGA-DU-7294,BraTS20_Training_003
+"""
+
+
+@pytest.fixture
+def source_2020(tmp_path):
     for number in (1, 2, 3):
         name = f"BraTS20_Training_{number:03d}"
-        write_case(source / name, EDITIONS["brats2020"], name)
-    (source / "name_mapping.csv").write_text(
-        "Grade,BraTS_2017_subject_ID,BraTS_2019_subject_ID,TCGA_TCIA_subject_ID,"
-        "BraTS_2020_subject_ID\n"
-        "HGG,Brats17_CBICA_AAB_1,BraTS19_CBICA_AAB_1,NA,BraTS20_Training_001\n"
-        "LGG,NA,BraTS19_TCIA_X_1,TCGA-DU-7294,BraTS20_Training_002\n"
-        "LGG,NA,BraTS19_TCIA_Y_1,TCGA-DU-7294,BraTS20_Training_003\n"
+        write_case(tmp_path / "source" / name, EDITIONS["brats2020"], name)
+    return tmp_path / "source"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_name_mapping_links_editions_and_tells_grades(source_2020, encoding, line_end):
+    (source_2020 / "name_mapping.csv").write_bytes(
+        NAME_MAPPING.replace("\n", line_end).encode(encoding)
     )
-    cases = find_cases(EDITIONS["brats2020"], source)
+    cases = find_cases(EDITIONS["brats2020"], source_2020)
     assert [(case.patient, case.grade) for case in cases] == [
         ("CBICA_AAB", "HGG"),
         ("TCGA-DU-7294", "LGG"),
         ("TCGA-DU-7294", "LGG"),
     ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        NAME_MAPPING.replace(",", ";").encode(),
+        NAME_MAPPING.encode("utf-16"),
+        NAME_MAPPING.replace("_subject_ID", "").encode(),
+        b"",
+    ],
+    ids=["semicolons", "UTF-16", "other columns", "nothing"],
+)
+def test_name_mapping_that_would_be_passed_over_is_refused(source_2020, content):
+    (source_2020 / "name_mapping.csv").write_bytes(content)
+    with pytest.raises(cli.UserError, match=r"name_mapping\.csv names no case; expected"):
+        find_cases(EDITIONS["brats2020"], source_2020)
 
 
 def test_dataset_of_unknown_origin_is_refused(nnunet_folders):
