@@ -27,6 +27,7 @@ from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
 from nnunetv2_s2ca.dataset_conversion.source import Case
 
 from nnunetv2_s2ca.errors import UserError, disk_errors_named
+from nnunetv2_s2ca.files import read_json
 
 # kept in the dataset's folder, for the way back and for the splits
 RECORD = "s2ca_source.json"
@@ -127,14 +128,17 @@ def read_record(dataset: Path) -> dict:
     """Read what the conversion noted about a dataset's edition and cases.
 
     Raises:
-        UserError: if the dataset was not converted by this program.
+        UserError: if the dataset was not converted by this program, or the file is damaged.
     """
     path = dataset / RECORD
     if not path.is_file():
         raise UserError(
             f"{dataset} has no {RECORD}, so it was not made by `s2ca convert`; convert it first"
         )
-    return json.loads(path.read_text(encoding="utf-8"))
+    record = read_json(path)
+    if not {"edition", "cases"} <= record.keys():
+        raise UserError(f"{path} is damaged: it names no edition or no cases; convert again")
+    return record
 
 
 def find_dataset(dataset_id: int) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -24,7 +23,7 @@ from nnunetv2_s2ca.dataset_conversion.nifti import (
 from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
 
 from nnunetv2_s2ca.errors import UserError, disk_errors_named
-from nnunetv2_s2ca.files import check_output_folder, whole_file
+from nnunetv2_s2ca.files import check_output_folder, read_json, whole_file
 
 
 @disk_errors_named()
@@ -85,7 +84,7 @@ def _case_of(path: Path) -> str:
 
 def _references(folder: Path, edition: Edition) -> dict[str, Path]:
     """Case → one of its images, for the geometry."""
-    description = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    description = read_json(folder / "dataset.json")
     ending = f"_0000{description['file_ending']}"
     images = {
         path.name.removesuffix(ending): path

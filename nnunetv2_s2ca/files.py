@@ -1,11 +1,13 @@
-"""Writing files whole or not at all."""
+"""Reading files with errors that name them, and writing them whole or not at all."""
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from nnunetv2_s2ca.errors import UserError, disk_errors_named
 
@@ -20,6 +22,25 @@ def check_output_folder(folder: Path) -> None:
     file = next((place for place in (folder, *folder.parents) if place.is_file()), None)
     if file is not None:
         raise UserError(f"{file} is a file; name a folder for the output (-o)")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds.
+
+    Raises:
+        UserError: The file is missing or damaged, or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not a JSON file: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object, {{…}}, found a {type(content).__name__}")
+    return content
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.files import read_json
 
 # The names that nnU-Net's BraTS converters give the regions, in any spelling, and the challenge's.
 SHORT_NAMES = {
@@ -149,22 +149,3 @@ def find_dataset_json(*folders: Path) -> Path:
         f"no dataset.json in {' or '.join(map(str, folders))}; name nnU-Net's file with -djfile, "
         "or, for labels as the challenge has them, the --edition"
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds.
-
-    Raises:
-        UserError: The file is missing or damaged, or holds something else.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a JSON file: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object, {{…}}, found a {type(content).__name__}")
-    return content

@@ -13,8 +13,8 @@ from enum import Enum
 from pathlib import Path
 
 from nnunetv2_s2ca.errors import UserError
-from nnunetv2_s2ca.evaluation.regions import Region, read_json, scheme_of_dataset
-from nnunetv2_s2ca.files import write_text
+from nnunetv2_s2ca.evaluation.regions import Region, scheme_of_dataset
+from nnunetv2_s2ca.files import read_json, write_text
 from nnunetv2_s2ca.folds import fold_folders, read_splits
 from nnunetv2_s2ca.jobs.backends import (
     LocalBackend,

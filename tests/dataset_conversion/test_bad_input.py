@@ -459,3 +459,11 @@ def test_sessions_of_one_patient_are_counted(tmp_path):
     write_download(tmp_path / "gli", edition, count=3)
     checked = check_cases(edition, tmp_path / "gli", processes=1)
     assert len({item.case.patient for item in checked}) == 2
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}"])
+def test_damaged_note_of_the_conversion_is_named(source, raw, content):
+    record = _convert(source) / convert_module.RECORD
+    record.write_text(content)
+    with pytest.raises(cli.UserError, match=convert_module.RECORD):
+        convert_module.read_record(record.parent)
