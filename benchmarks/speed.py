@@ -1,7 +1,8 @@
 """Time and memory of S2CA-Net beside other networks, each in a process of its own.
 
 `python -m benchmarks.speed` writes `results/speed/<device>.md`, `.json` and `.png`. Times drift
-with the machine and its load: the ratios to nnU-Net's default network in the same run count.
+with the machine and its load: the ratios to nnU-Net's default network in the same run count. With
+`--update` a run measures some rows anew and leaves the others, and their ratios, as they are.
 """
 
 from __future__ import annotations
@@ -53,15 +54,46 @@ def main() -> None:
         if mode == "eager" or name.startswith("S2CA-Net")
     ]
     report: Row = {"setup": _setup(arguments), "rows": [], "scaling": []}
+    if arguments.update:
+        report = _rows_to_keep(target, report["setup"], runs, arguments)
     # whole after every row, since the larger networks take long
     for size, batch in arguments.scaling:
         row = _measure_in_process("S2CA-Net", "eager", arguments, patch=(size,) * 3, batch=batch)
         report["scaling"].append(row)
         _write(report, target)
     for run in runs:
-        report["rows"].append(_measure_in_process(arguments=arguments, **run))
+        row = _measure_in_process(arguments=arguments, **run)
+        report["rows"].append(row)
+        # the row's own, should the baseline be measured again later
+        row["baseline"] = _times_and_memory(_baseline(report["rows"]))
         _write(report, target)
     print(target.with_suffix(".md").read_text())
+
+
+def _rows_to_keep(
+    target: Path, setup: Row, runs: Sequence[dict[str, str]], arguments: argparse.Namespace
+) -> Row:
+    """An earlier report without the rows that are to be measured."""
+    report = json.loads(target.with_suffix(".json").read_text())
+    different = [key for key in setup if key != "command" and report["setup"][key] != setup[key]]
+    if different:
+        raise SystemExit(f"--update: the earlier report has another {', '.join(different)}")
+    anew = [(run["name"], run["mode"]) for run in runs]
+    baseline = _times_and_memory(_baseline(report["rows"]))
+    kept = [row for row in report["rows"] if (row["network"], row["mode"]) not in anew]
+    report["rows"] = [{"baseline": baseline, **row} for row in kept]
+    report["setup"]["updated"] = True
+    if arguments.scaling:
+        report["scaling"] = []
+    return report
+
+
+def _baseline(rows: Sequence[Row]) -> Row:
+    return next((row for row in rows if row["network"] == BASELINE and "error" not in row), {})
+
+
+def _times_and_memory(row: Row) -> Row:
+    return {key: value for key, value in row.items() if key.endswith(("_s", "_gb"))}
 
 
 def _write(report: Row, target: Path) -> None:
@@ -79,6 +111,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--repeats", type=int, default=3, help="timed runs after the warm-up")
     parser.add_argument("--threads", type=int, default=psutil.cpu_count(logical=False))
+    parser.add_argument("--update", action="store_true", help="keep the other rows of a report")
     parser.add_argument("--no-scaling", dest="scaling", action="store_const", const=(),
                         default=((64, 1), (64, 2), (96, 1), (128, 1)))  # fmt: skip
     # how this program calls itself, one process a row
@@ -215,7 +248,7 @@ def _setup(arguments: argparse.Namespace) -> Row:
 
 def _markdown(report: Row) -> str:
     setup, rows = report["setup"], report["rows"]
-    base: Row = next((row for row in rows if row["network"] == BASELINE and "error" not in row), {})
+    base = _baseline(rows)
     size = "×".join(map(str, setup["patch"]))
     lines = [
         f"# Speed on {setup['device']}",
@@ -224,7 +257,9 @@ def _markdown(report: Row) -> str:
         f"{setup['torch']}, each network in its own process, median of {setup['repeats']} after a "
         f"warm-up. ×: ratio to {BASELINE} in the same run, the figure to go by. A step is forward "
         f"and backward under deep supervision where the network has it. Memory is the process' "
-        f"peak, Python and PyTorch included; that of compiled networks includes the compiler.",
+        f"peak, Python and PyTorch included; that of compiled networks includes the compiler."
+        + " Some rows were measured again with `--update`."
+        * setup.get("updated", False),
         "",
     ]
     if "CPU" in setup["device"]:
@@ -262,14 +297,18 @@ def _table(rows: Sequence[Row], base: Row, *, prefix: str) -> list[str]:
         "| GFLOP |",
         "|" + "---|" * 12,
     ]
-    for row in sorted(rows, key=lambda row: list(NETWORKS).index(row["network"])):
+    order = list(NETWORKS)
+    for row in sorted(
+        rows, key=lambda row: (order.index(row["network"]), MODES.index(row["mode"]))
+    ):
         if "error" in row:
             lines.append(f"| {row['network']} | {row['mode']} | {row['error']} |" + " |" * 9)
             continue
+        base_of_row = row.get("baseline") or base
         cells = []
         for column in columns:
             cells.append(f"{row[column]:.2f}")
-            cells.append(f"{row[column] / base[column]:.2f}" if base else "")
+            cells.append(f"{row[column] / base_of_row[column]:.2f}" if base_of_row else "")
         gflop = f"{row['gflop']:.0f}" if "gflop" in row else ""
         cells += [f"{row['parameters'] / 1e6:.2f}", gflop]
         lines.append(f"| {row['network']} | {row['mode']} | " + " | ".join(cells) + " |")

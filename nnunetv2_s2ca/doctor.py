@@ -29,8 +29,8 @@ LOW_DISK_GB = 40
 # a fold's two checkpoints of 0.26 GB (weights and two moments of Adam; S2CA-Net-L 0.43), and the
 # third that is written before it replaces one
 LEAST_DISK_GB = 1
-# a training step at 128³ on a CPU takes 5.8 GB for a batch of one (results/speed/cpu.md), and
-# nnU-Net's batch is two; where there is a GPU, the dozen of nnU-Net's workers need as much
+# a training step at 128³ on a CPU takes 3.9 GB for a batch of one (results/speed/cpu.md), nnU-Net's
+# batch is two, and its workers hold volumes besides; where there is a GPU, a dozen of them
 LOW_MEMORY_GB = 12
 
 
