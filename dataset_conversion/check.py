@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,16 @@ from nnunetv2_s2ca.dataset_conversion.nifti import (
     voxel_pieces,
 )
 from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
-from nnunetv2_s2ca.dataset_conversion.source import Case, find_cases
+from nnunetv2_s2ca.dataset_conversion.source import GRADES, Case, find_cases, what_is_passed_over
+
+# rows of the table, and what the problems say that stand under each
+KINDS = {
+    "files missing": r"is missing; expected",
+    "in several folders or files": r"; expected one$",
+    "labels off": r"\blabels?\b",
+    "geometry off": r"\baffine\b|has the shape",
+    "NaN or infinite": r"NaN or infinite",
+}
 
 AFFINE_TOLERANCE = 1e-3  # mm over one voxel
 TRAILING_BYTES = 2**16
@@ -74,7 +84,7 @@ def examine_case(
     case: Case, *, edition: Edition, voxels: bool, label_files: bool = False
 ) -> CheckedCase:
     """Read the headers of a case, and its segmentation; arguments as of `check_cases`."""
-    problems = list(case.problems)
+    problems, remarks = list(case.problems), list(case.remarks)
     geometry = None
     for channel, path in case.images.items():
         try:
@@ -100,20 +110,24 @@ def examine_case(
             image = _open(case.segmentation, dimensions=3)
             if geometry is not None:
                 _check_same_geometry(geometry, image.shape, image.affine)
+            if np.issubdtype(image.get_data_dtype(), np.floating):
+                remarks.append(f"labels are stored as {image.get_data_dtype()}")
             labels, label_file = _read_labels(
                 case.segmentation, image, edition, keep=label_files and not problems
             )
         except READ_ERRORS as error:
             problems.append(f"{case.segmentation}: {error}")
-    return CheckedCase(replace(case, problems=tuple(problems)), labels, label_file)
+    case = replace(case, problems=tuple(problems), remarks=tuple(remarks))
+    return CheckedCase(case, labels, label_file)
 
 
-def describe(edition: Edition, checked: Sequence[CheckedCase]) -> str:
+def describe(edition: Edition, checked: Sequence[CheckedCase], *, source: Path) -> str:
     """A table of what the check found: totals, problems case by case, oddities dealt with."""
     cases = [item.case for item in checked]
     bad = [case for case in cases if case.problems]
     patients = Counter(case.patient for case in cases)
-    sessions = {name: count for name, count in patients.items() if count > 1}
+    several = {name for name, count in patients.items() if count > 1}
+    kinds = Counter(kind for case in bad for kind in {_kind_of(text) for text in case.problems})
     grades = Counter(case.grade for case in cases if case.grade)
     rows = [
         ("cases", str(len(cases))),
@@ -121,9 +135,10 @@ def describe(edition: Edition, checked: Sequence[CheckedCase]) -> str:
         ("with segmentation", str(sum(case.segmentation is not None for case in cases))),
         ("without (to predict)", str(sum(case.segmentation is None for case in cases))),
         ("patients", str(len(patients))),
-        ("patients with several cases", str(len(sessions))),
+        ("patients with several cases", str(len(several))),
         *((f"grade {grade}", str(count)) for grade, count in sorted(grades.items())),
         ("in trouble", str(len(bad))),
+        *((f"  {kind}", str(count)) for kind, count in sorted(kinds.items())),
     ]
     width = max(len(name) for name, _ in rows)
     lines = [f"{edition.name}:", *(f"  {name:{width}}  {value}" for name, value in rows)]
@@ -131,7 +146,20 @@ def describe(edition: Edition, checked: Sequence[CheckedCase]) -> str:
         lines += [f"  trouble  {case.identifier}: {problem}" for problem in case.problems]
     for case in cases:
         lines += [f"  note     {case.identifier}: {remark}" for remark in case.remarks]
+    for patient in sorted(several):
+        names = ", ".join(case.identifier for case in cases if case.patient == patient)
+        lines.append(f"  note     patient {patient} has several cases: {names}")
+    folders = {path.parent.parent for case in cases for path in case.images.values()}
+    common = Path(os.path.commonpath(folders)) if folders else source
+    if not edition.four_dimensional and common != source and common.name.upper() not in GRADES:
+        lines.append(f"  note     all cases lie below {common}")
+    lines += [f"  note     {remark}" for remark in what_is_passed_over(source)]
     return "\n".join(lines)
+
+
+def _kind_of(problem: str) -> str:
+    """The row of the table under which a problem is counted."""
+    return next((kind for kind, part in KINDS.items() if re.search(part, problem)), "unreadable")
 
 
 def _open(path: Path, *, dimensions: int) -> nib.Nifti1Image:

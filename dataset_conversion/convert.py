@@ -79,7 +79,8 @@ def convert(
             f"their own; use --copy"
         )
     checked = check_cases(edition, source, processes=processes, voxels=not link, label_files=True)
-    good, bad = _sort_out(edition, checked, skip_bad=skip_bad, say=say)
+    say(describe(edition, checked, source=Path(source)))
+    good, bad = _sort_out(checked, skip_bad=skip_bad)
     ending = _file_ending(good) if link else ".nii.gz"
     partial_folder = raw / f".{target.name}.partial"
     _check_disk(raw, good, link=link, begun=partial_folder, say=say)
@@ -107,6 +108,11 @@ def convert(
         f"{training} training cases, {len(good) - training} cases to predict, {len(bad)} skipped: "
         f"{target}"
     )
+    if training:
+        say(
+            f"next: nnUNetv2_plan_and_preprocess -d {target.name[7:10]}, then s2ca splits -d "
+            f"{target.name[7:10]}, which keeps patients apart"
+        )
     return target
 
 
@@ -186,11 +192,10 @@ def _check_target(target: Path, *, overwrite: bool) -> None:
 
 
 def _sort_out(
-    edition: Edition, checked: list[CheckedCase], *, skip_bad: bool, say: Callable[[str], None]
+    checked: list[CheckedCase], *, skip_bad: bool
 ) -> tuple[list[CheckedCase], list[Case]]:
     bad = [item.case for item in checked if item.case.problems]
     good = [item for item in checked if not item.case.problems]
-    say(describe(edition, checked))
     if bad and not skip_bad:
         problems = [f"{case.identifier}: {problem}" for case in bad for problem in case.problems]
         more = f"\n  … and {len(problems) - 10} more" if len(problems) > 10 else ""
@@ -198,7 +203,7 @@ def _sort_out(
             f"{len(bad)} of {len(checked)} cases cannot be converted; nothing was written. Mend "
             "them, or go on without them by --skip-bad.\n  " + "\n  ".join(problems[:10]) + more
         )
-    if not any(item.case.segmentation is not None for item in good) and bad:
+    if not good:
         raise UserError("no case is left to convert")
     return good, bad
 
@@ -257,10 +262,20 @@ def _state_of_files(good: list[CheckedCase]) -> dict[str, list[int]]:
     return {path: [state.st_size, state.st_mtime_ns] for path, state in states.items()}
 
 
+def _settings_of(note: Path) -> dict | None:
+    """Of an interrupted conversion, if they can still be read."""
+    try:
+        return read_json(note)
+    except UserError:
+        return None
+
+
 def _open_partial(folder: Path, settings: dict) -> None:
     """Make the folder of the conversion, or take up one of the same settings."""
     note = folder / "settings.json"
-    if folder.exists() and not (note.is_file() and json.loads(note.read_text()) == settings):
+    if folder.is_file():
+        folder.unlink()
+    elif folder.exists() and _settings_of(note) != settings:
         shutil.rmtree(folder)
     for sub in ("imagesTr", "imagesTs", "labelsTr"):
         (folder / sub).mkdir(parents=True, exist_ok=True)

@@ -50,6 +50,12 @@ class Edition:
     four_dimensional: bool = False
 
     @property
+    def separator(self) -> str:
+        """What stands between a case identifier and the suffix of a file."""
+        since_2023 = self.case_prefix.startswith("BraTS-")
+        return "-" if since_2023 and self.segmentation_suffix == "seg" else "_"
+
+    @property
     def channels(self) -> tuple[str, ...]:
         """The dataset's channels, in nnU-Net's order."""
         return tuple(channel for channel in CLASSIC_SUFFIXES if channel in self.suffixes)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import os
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from nnunetv2_s2ca.dataset_conversion.editions import EDITIONS, Edition
 
@@ -80,10 +81,53 @@ def find_cases(edition: Edition, source: Path) -> list[Case]:
     by_name = defaultdict(list)
     for item in found:
         by_name[item.identifier.lower()].append(item)
+    patients = _Patients()
+    for row in mapping.values():
+        patients.join(row.names)
     return [
-        _to_case(edition, source, items, mapping)
+        _to_case(edition, source, items, mapping, patients)
         for _, items in sorted(by_name.items(), key=lambda pair: pair[1][0].identifier)
     ]
+
+
+def what_is_passed_over(source: Path) -> list[str]:
+    """What lies about in a download besides its images, one line for each kind."""
+    counts = Counter(
+        "hidden files of macOS and others" if path.name.startswith(".") else "tables"
+        for path in source.rglob("*")
+        if path.is_file()
+        and (path.name.startswith(".") or path.suffix.lower() in (".csv", ".xlsx", ".xls"))
+    )
+    return [f"{count} {kind} passed over" for kind, count in sorted(counts.items())]
+
+
+class _Patients:
+    """Which names are one patient's: those that any row of a name mapping has together."""
+
+    def __init__(self) -> None:
+        self.parents: dict[str, str] = {}
+        self.spelling: dict[str, str] = {}
+
+    def join(self, names: Sequence[str]) -> None:
+        first = self._root(names[0])
+        for name in names[1:]:
+            self.parents[self._root(name)] = first
+
+    def name_of(self, name: str) -> str:
+        """One name for all that were joined to it, whatever their capitals."""
+        return self.spelling[self._root(name)]
+
+    def _root(self, name: str) -> str:
+        key = name.casefold()
+        self.spelling.setdefault(key, name)
+        while (parent := self.parents.setdefault(key, key)) != key:
+            key = parent
+        return key
+
+
+class _MappingRow(NamedTuple):
+    grade: str
+    names: tuple[str, ...]  # of the patient
 
 
 def patient_of(edition: Edition, identifier: str) -> str:
@@ -164,7 +208,11 @@ def _raise(error: OSError) -> None:
 
 
 def _to_case(
-    edition: Edition, source: Path, items: list[_Found], mapping: dict[str, dict[str, str]]
+    edition: Edition,
+    source: Path,
+    items: list[_Found],
+    mapping: dict[str, _MappingRow],
+    patients: _Patients,
 ) -> Case:
     item = items[0]
     problems = []
@@ -174,43 +222,49 @@ def _to_case(
     for channel in edition.channels:
         files = item.files.get(channel, [])
         if not files:
-            wanted = "_".join((item.identifier, edition.suffixes[channel]))
-            expected = item.folder if edition.four_dimensional else f"{item.folder / wanted}.nii.gz"
+            wanted = f"{item.identifier}{edition.separator}{edition.suffixes[channel]}.nii.gz"
+            if edition.four_dimensional:
+                wanted = f"../imagesTr/{item.identifier}.nii.gz"
+            expected = Path(os.path.normpath(item.folder / wanted))
             problems.append(f"{channel} is missing; expected {expected}")
     problems += [
         f"{role} has {len(files)} files: {', '.join(path.name for path in files)}; expected one"
         for role, files in item.files.items()
         if len(files) > 1
     ]
-    row = mapping.get(item.identifier.lower(), {})
+    row = mapping.get(item.identifier.lower(), _MappingRow("", ()))
     grades = [part.upper() for part in item.folder.relative_to(source).parts] + [
         source.name.upper(),
-        row.get("grade", "").upper(),
+        row.grade.upper(),
     ]
     segmentations = item.files.get("seg", [])
     return Case(
         identifier=item.identifier,
         images={c: item.files[c][0] for c in edition.channels if item.files.get(c)},
         segmentation=segmentations[0] if segmentations else None,
-        patient=row.get("patient") or patient_of(edition, item.identifier),
+        patient=patients.name_of((*row.names, patient_of(edition, item.identifier))[0]),
         grade=next((grade for grade in grades if grade in GRADES), None),
         problems=tuple(problems),
         remarks=tuple(item.remarks),
     )
 
 
-def _read_name_mapping(source: Path) -> dict[str, dict[str, str]]:
-    """Case identifier → grade and patient, from the name mapping tables of 2017 to 2020.
+def _read_name_mapping(source: Path) -> dict[str, _MappingRow]:
+    """Case identifier → grade and patient's names, from the name mapping tables of 2017 to 2020.
 
-    Each row has the names of one patient in several editions. The collection's own identifier
-    (TCGA_TCIA_subject_ID) names the patient where it is given, else the first edition's name.
+    Each row has the names of one patient in several editions, and perhaps the collection's own
+    (TCGA_TCIA_subject_ID), which then comes first. The tables lie in the source, or beside it where
+    that is the folder of one grade.
 
     Raises:
         UserError: A table names no case, as when a spreadsheet program has saved it with other
             separators or in UTF-16; to pass it over would part what belongs to one patient.
     """
-    mapping: dict[str, dict[str, str]] = {}
-    for path in sorted(source.rglob("*name_mapping*.csv")):
+    mapping: dict[str, _MappingRow] = {}
+    tables = sorted(source.rglob("*name_mapping*.csv"))
+    if source.name.upper() in GRADES:
+        tables += sorted(source.resolve().parent.glob("*name_mapping*.csv"))
+    for path in tables:
         if path.name.startswith("."):
             continue
         with path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
@@ -227,7 +281,7 @@ def _read_name_mapping(source: Path) -> dict[str, dict[str, str]]:
     return mapping
 
 
-def _rows_of_name_mapping(lines: Iterable[str]) -> dict[str, dict[str, str]]:
+def _rows_of_name_mapping(lines: Iterable[str]) -> dict[str, _MappingRow]:
     mapping = {}
     for row in csv.DictReader(lines):
         values = {
@@ -239,11 +293,12 @@ def _rows_of_name_mapping(lines: Iterable[str]) -> dict[str, dict[str, str]]:
         editions = [name for name in names if name.lower().startswith("brats")]
         if not editions:
             continue
-        patient = values.get("TCGA_TCIA_subject_ID") or patient_of(
-            EDITIONS["brats2019"], editions[0]
-        )
+        # the rule of 2017 to 2019 leaves the names of 2020 as they are
+        patients = [patient_of(EDITIONS["brats2019"], name) for name in editions]
+        own = values.get("TCGA_TCIA_subject_ID")
+        row_of_case = _MappingRow(values.get("Grade", ""), (*([own] if own else []), *patients))
         for name in editions:
-            mapping[name.lower()] = {"grade": values.get("Grade", ""), "patient": patient}
+            mapping[name.lower()] = row_of_case
     return mapping
 
 

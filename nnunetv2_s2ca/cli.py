@@ -110,7 +110,7 @@ def _run_check(args: argparse.Namespace) -> int:
 
     edition = edition_named(args.edition)
     checked = check_cases(edition, args.source, processes=args.processes)
-    print(describe(edition, checked))
+    print(describe(edition, checked, source=args.source))
     return int(any(item.case.problems for item in checked))
 
 

@@ -26,6 +26,7 @@ from nnunetv2_s2ca.jobs.command import NnUNetJob
 from nnunetv2_s2ca.jobs.fold_lock import FoldLock, lock_fold, training_in
 
 LOGS = "s2ca_jobs"
+RAW = "nnUNet_raw"
 
 
 class FoldState(Enum):
@@ -192,6 +193,9 @@ def ensure_splits(model: Model) -> int:
     if not splits.is_file():
         from nnunetv2.utilities.crossval_split import generate_crossval_split
 
+        from nnunetv2_s2ca.dataset_conversion.convert import RECORD
+        from nnunetv2_s2ca.dataset_conversion.splits import write_splits
+
         plans = folder / f"{model.plans}.json"
         cases = sorted(path.name for path in (folder / "gt_segmentations").glob("*"))
         if not plans.is_file() or not cases:
@@ -199,6 +203,11 @@ def ensure_splits(model: Model) -> int:
                 f"{model.dataset} is not preprocessed for {model.plans}; run "
                 "nnUNetv2_plan_and_preprocess first"
             )
+        raw = os.environ.get(RAW, "")
+        if (Path(raw) / model.dataset / RECORD).is_file():
+            # it knows the patients, whom nnU-Net's folds would part
+            write_splits(int(model.dataset[7:10]))
+            return len(read_splits(splits))
         ending = read_json(folder / "dataset.json").get("file_ending")
         if not ending:
             raise UserError(f"{folder / 'dataset.json'} has no file_ending; plan the dataset again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import re
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from nnunetv2_s2ca.dataset_conversion import convert as convert_module
-from nnunetv2_s2ca.dataset_conversion.check import check_cases
+from nnunetv2_s2ca.dataset_conversion.check import check_cases, describe
 from nnunetv2_s2ca.dataset_conversion.convert import convert
 from nnunetv2_s2ca.dataset_conversion.editions import EDITIONS
 
@@ -413,11 +414,13 @@ def _mac_files(source):
     (source / CASE / ".DS_Store").write_bytes(b"mac")
     (source / "__MACOSX" / CASE).mkdir(parents=True)
     (source / "__MACOSX" / CASE / f"{CASE}_t1.nii.gz").write_bytes(b"mac")
+    return "2 hidden files"
 
 
 def _tables(source):
     (source / "survival_info.csv").write_text("a,b\n1,2\n")
     (source / "name_mapping.xlsx").write_bytes(b"PK")
+    return "2 tables passed over"
 
 
 def _doubled_folder(source):
@@ -425,12 +428,14 @@ def _doubled_folder(source):
     inner.mkdir()
     for path in list(source.glob("BraTS20*")):
         path.rename(inner / path.name)
+    return f"all cases lie below {inner}"
 
 
 def _float_labels(source):
     path = _file(source, "seg")
     image = nib.load(path)
     save(path, np.asarray(image.dataobj).astype(np.float64))
+    return f"{CASE}: labels are stored as float64"
 
 
 @pytest.mark.parametrize(
@@ -442,9 +447,8 @@ def test_quirks_of_real_downloads_are_dealt_with_and_reported(quirk, source, cap
     dataset = _convert(source)
     assert len(list((dataset / "labelsTr").iterdir())) == 2
     assert len(list((dataset / "imagesTr").iterdir())) == 8
-    if remark:
-        assert f"note     {CASE}: " in (output := capsys.readouterr().out)
-        assert remark in output
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  note ")]
+    assert any(remark in note for note in notes)
 
 
 def test_gzip_files_of_several_parts_are_whole(source):
@@ -454,11 +458,53 @@ def test_gzip_files_of_several_parts_are_whole(source):
     _convert(source)
 
 
-def test_sessions_of_one_patient_are_counted(tmp_path):
+def test_sessions_of_one_patient_are_counted_and_named(tmp_path):
     edition = EDITIONS["brats2023-gli"]
     write_download(tmp_path / "gli", edition, count=3)
     checked = check_cases(edition, tmp_path / "gli", processes=1)
     assert len({item.case.patient for item in checked}) == 2
+    first, _, third = sorted(item.case.identifier for item in checked)[:3]
+    table = describe(edition, checked, source=tmp_path / "gli")
+    assert re.search(rf"patient BraTS-GLI-00000 has several cases: {first}, BraTS", table)
+    assert third
+
+
+def test_table_counts_troubles_by_kind(source):
+    write_case(source / "BraTS20_Training_003", EDITION, "BraTS20_Training_003")
+    _remove(source)
+    shape = np.zeros((3, 3, 3), np.int16)
+    save(source / "BraTS20_Training_002" / "BraTS20_Training_002_t2.nii.gz", shape)
+    labels = np.full(SHAPE, 3, np.uint8)
+    save(source / "BraTS20_Training_003" / "BraTS20_Training_003_seg.nii.gz", labels)
+    table = describe(EDITION, check_cases(EDITION, source, processes=1), source=source)
+    for kind in ("in trouble .* 3", "files missing .* 1", "geometry off .* 1", "labels off .* 1"):
+        assert re.search(kind, table), table
+
+
+def test_skipping_bad_cases_of_a_source_without_segmentations_keeps_the_good(source):
+    for path in source.rglob("*_seg.nii.gz"):
+        path.unlink()
+    _remove(source)
+    assert len(list((_convert(source, skip_bad=True) / "imagesTs").iterdir())) == 4
+
+
+def test_missing_file_is_named_as_its_edition_spells_it(tmp_path):
+    edition = EDITIONS["brats2023-gli"]
+    write_download(tmp_path, edition, count=1)
+    next(tmp_path.rglob("*-t1n.nii.gz")).unlink()
+    with pytest.raises(cli.UserError, match=r"expected .*-00[01]-t1n\.nii\.gz"):
+        convert(edition, tmp_path, processes=1)
+
+
+@pytest.mark.parametrize("content", ["{", None])
+def test_spoilt_note_of_an_interrupted_conversion_starts_it_anew(source, raw, content):
+    partial = raw / ".Dataset082_BraTS2020.partial"
+    if content is None:
+        partial.write_text("a file")
+    else:
+        partial.mkdir()
+        (partial / "settings.json").write_text(content)
+    assert len(list((_convert(source) / "labelsTr").iterdir())) == 2
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])

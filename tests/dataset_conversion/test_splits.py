@@ -142,6 +142,48 @@ def test_name_mapping_links_editions_and_tells_grades(source_2020, encoding, lin
     ]
 
 
+def test_sessions_spelled_in_other_capitals_are_one_patient(tmp_path):
+    edition = EDITIONS["brats2023-gli"]
+    for name in ("BraTS-GLI-00000-000", "BRATS-GLI-00000-001", "BraTS-GLI-00001-000"):
+        write_case(tmp_path / name, edition, name)
+    patients = {case.identifier: case.patient for case in find_cases(edition, tmp_path)}
+    assert patients["BraTS-GLI-00000-000"] == patients["BRATS-GLI-00000-001"]
+    assert len(set(patients.values())) == 2
+
+
+HEAD = (
+    "Grade,BraTS_2017_subject_ID,BraTS_2018_subject_ID,TCGA_TCIA_subject_ID,BraTS_2019_subject_ID"
+)
+
+
+@pytest.mark.parametrize("place", [".", ".."], ids=["in the source", "beside the grade's folder"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        ["HGG,NA,NA,TCGA-02-0100,BraTS19_TCIA02_100_1"],  # the second session is in no table
+        [
+            "HGG,Brats17_TCIA_100_1,NA,NA,BraTS19_TCIA02_100_1",
+            "HGG,NA,Brats18_TCIA02_100_9,NA,BraTS19_TCIA02_100_2",
+        ],
+        [
+            "HGG,Brats17_TCIA_100_1,NA,NA,BraTS19_TCIA02_100_1",
+            "HGG,Brats17_TCIA_100_2,NA,TCGA-02-0100,BraTS19_TCIA02_100_2",
+        ],
+    ],
+    ids=["one session unnamed", "other first editions", "one row with the collection's name"],
+)
+def test_any_name_that_two_cases_share_makes_them_one_patient(tmp_path, rows, place):
+    source = tmp_path / "download" / "HGG"
+    for number in (1, 2):
+        name = f"BraTS19_TCIA02_100_{number}"
+        write_case(source / name, EDITIONS["brats2019"], name)
+    write_case(source / "BraTS19_CBICA_AAB_1", EDITIONS["brats2019"], "BraTS19_CBICA_AAB_1")
+    (source / place / "name_mapping.csv").write_text("\n".join([HEAD, *rows]) + "\n")
+    patients = {c.identifier: c.patient for c in find_cases(EDITIONS["brats2019"], source)}
+    assert patients["BraTS19_TCIA02_100_1"] == patients["BraTS19_TCIA02_100_2"]
+    assert patients["BraTS19_CBICA_AAB_1"] == "CBICA_AAB"
+
+
 @pytest.mark.parametrize(
     "content",
     [
