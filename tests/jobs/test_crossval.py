@@ -20,6 +20,8 @@ import psutil
 import pytest
 import submitit
 import torch
+from nnunetv2_s2ca.dataset_conversion.convert import convert
+from nnunetv2_s2ca.dataset_conversion.editions import EDITIONS
 
 from nnunetv2_s2ca.cli import main
 from nnunetv2_s2ca.errors import UserError
@@ -33,6 +35,7 @@ from nnunetv2_s2ca.jobs.training import (
     find_dataset,
     fold_state,
 )
+from tests.dataset_conversion.made_up import write_case
 from tests.jobs.conftest import DATASET, wait_for
 
 
@@ -450,3 +453,21 @@ def test_a_missing_split_is_the_one_that_nnunet_would_make(nnunet):
     assert json.loads((folder / "splits_final.json").read_text()) == [
         {part: [str(case) for case in cases] for part, cases in fold.items()} for fold in expected
     ]
+
+
+def test_folds_of_a_converted_dataset_keep_patients_apart(nnunet_folders):
+    edition = EDITIONS["brats2023-gli"]
+    source = nnunet_folders / "source"
+    for patient in range(6):
+        for session in range(3):
+            name = f"BraTS-GLI-{patient:05d}-{session:03d}"
+            write_case(source / name, edition, name)
+    dataset = convert(edition, source, processes=1)
+    folder = nnunet_folders / "nnUNet_preprocessed" / dataset.name
+    shutil.copytree(dataset / "labelsTr", folder / "gt_segmentations")
+    shutil.copy(dataset / "dataset.json", folder)
+    (folder / "nnUNetPlans.json").write_text("{}")
+    assert ensure_splits(Model(dataset.name, "3d_fullres", "nnUNetTrainerS2CA")) == 5
+    for fold in json.loads((folder / "splits_final.json").read_text()):
+        training, validation = ({name[:15] for name in fold[part]} for part in ("train", "val"))
+        assert not training & validation
