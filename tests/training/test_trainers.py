@@ -351,8 +351,14 @@ def _train_one_epoch_and_check(trainer):
         if trainer.deep_supervision_weights is None
         else set()
     )
-    # the very last iteration's learning rate is not zero, so every parameter with a gradient moves
-    unchanged = {name for name in before if torch.equal(before[name], after[name])}
+    # the very last iteration's learning rate is not zero, so every parameter with a gradient moves,
+    # unless the step is smaller than what its precision resolves
+    unchanged = {
+        name
+        for name, parameter in after.items()
+        if torch.equal(before[name], parameter)
+        and (parameter.grad is None or not parameter.grad.any())
+    }
     assert unchanged <= heads_without_weight
     assert np.isfinite(trainer.logger.get_value("train_losses", step=-1))
     checkpoint = torch.load(f"{trainer.output_folder}/checkpoint_final.pth", weights_only=False)
