@@ -8,6 +8,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from nnunetv2_s2ca.errors import UserError, disk_errors_named
 
 IMAGE_NAME = re.compile(r"(?P<stem>.+)\.nii(\.gz)?", re.IGNORECASE)
 GRADES = ("HGG", "LGG")
+NAME_MAPPING = "*name_mapping*.csv"
 # BraTS20_Training_355 was published with its segmentation under another name
 STRAY_SEGMENTATION = re.compile(r".+_segm\.nii(\.gz)?", re.IGNORECASE)
 
@@ -91,12 +93,13 @@ def find_cases(edition: Edition, source: Path) -> list[Case]:
 
 
 def what_is_passed_over(source: Path) -> list[str]:
-    """What lies about in a download besides its images, one line for each kind."""
+    """What lies about in a download and is not read, one line for each kind."""
     counts = Counter(
         "hidden files of macOS and others" if path.name.startswith(".") else "tables"
         for path in source.rglob("*")
         if path.is_file()
         and (path.name.startswith(".") or path.suffix.lower() in (".csv", ".xlsx", ".xls"))
+        and not fnmatch(path.name, NAME_MAPPING)
     )
     return [f"{count} {kind} passed over" for kind, count in sorted(counts.items())]
 
@@ -261,9 +264,9 @@ def _read_name_mapping(source: Path) -> dict[str, _MappingRow]:
             separators or in UTF-16; to pass it over would part what belongs to one patient.
     """
     mapping: dict[str, _MappingRow] = {}
-    tables = sorted(source.rglob("*name_mapping*.csv"))
+    tables = sorted(source.rglob(NAME_MAPPING))
     if source.name.upper() in GRADES:
-        tables += sorted(source.resolve().parent.glob("*name_mapping*.csv"))
+        tables += sorted(source.resolve().parent.glob(NAME_MAPPING))
     for path in tables:
         if path.name.startswith("."):
             continue
