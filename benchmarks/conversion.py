@@ -22,9 +22,10 @@ import numpy as np
 from nnunetv2.dataset_conversion.Dataset137_BraTS21 import (
     copy_BraTS_segmentation_and_convert_labels_to_nnUNet,
 )
+
+from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.dataset_conversion.check import check_cases
 from nnunetv2_s2ca.dataset_conversion.convert import convert
-from nnunetv2_s2ca.dataset_conversion.editions import EDITIONS
 
 SHAPE = (240, 240, 155)
 ROUNDS = 3

@@ -15,15 +15,16 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel.affines import voxel_sizes
-from nnunetv2_s2ca.dataset_conversion.editions import Edition
-from nnunetv2_s2ca.dataset_conversion.labels import as_labels, relabel
-from nnunetv2_s2ca.dataset_conversion.nifti import (
+
+from nnunetv2_s2ca.brats.editions import Edition
+from nnunetv2_s2ca.brats.labels import as_labels, relabel
+from nnunetv2_s2ca.core.nifti import (
     READ_ERRORS,
     compressed_label_pieces,
     load_nifti,
     voxel_pieces,
 )
-from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
+from nnunetv2_s2ca.core.parallel import map_cases
 from nnunetv2_s2ca.dataset_conversion.source import GRADES, Case, find_cases, what_is_passed_over
 
 # rows of the table, and what the problems say that stand under each

@@ -10,24 +10,23 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from nnunetv2_s2ca.dataset_conversion.check import (
-    CheckedCase,
-    check_cases,
-    describe,
-)
-from nnunetv2_s2ca.dataset_conversion.editions import Edition
-from nnunetv2_s2ca.dataset_conversion.nifti import (
+from nnunetv2_s2ca.brats.editions import Edition
+from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
+from nnunetv2_s2ca.core.files import read_json
+from nnunetv2_s2ca.core.nifti import (
     compressed_nifti,
     load_nifti,
     nifti_image,
     read_voxels,
     write_compressed,
 )
-from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
+from nnunetv2_s2ca.core.parallel import map_cases
+from nnunetv2_s2ca.dataset_conversion.check import (
+    CheckedCase,
+    check_cases,
+    describe,
+)
 from nnunetv2_s2ca.dataset_conversion.source import Case
-
-from nnunetv2_s2ca.errors import UserError, disk_errors_named
-from nnunetv2_s2ca.files import read_json
 
 # kept in the dataset's folder, for the way back and for the splits
 RECORD = "s2ca_source.json"

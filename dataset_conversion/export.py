@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from nnunetv2_s2ca.dataset_conversion.check import AFFINE_TOLERANCE
-from nnunetv2_s2ca.dataset_conversion.convert import find_dataset, read_record
-from nnunetv2_s2ca.dataset_conversion.editions import Edition, edition_named
-from nnunetv2_s2ca.dataset_conversion.labels import as_labels, relabel
-from nnunetv2_s2ca.dataset_conversion.nifti import (
+
+from nnunetv2_s2ca.brats.editions import Edition, edition_named
+from nnunetv2_s2ca.brats.labels import as_labels, relabel
+from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
+from nnunetv2_s2ca.core.files import check_output_folder, read_json, whole_file
+from nnunetv2_s2ca.core.nifti import (
     READ_ERRORS,
     compressed_nifti,
     load_nifti,
@@ -20,10 +21,9 @@ from nnunetv2_s2ca.dataset_conversion.nifti import (
     read_voxels,
     write_compressed,
 )
-from nnunetv2_s2ca.dataset_conversion.parallel import map_cases
-
-from nnunetv2_s2ca.errors import UserError, disk_errors_named
-from nnunetv2_s2ca.files import check_output_folder, read_json, whole_file
+from nnunetv2_s2ca.core.parallel import map_cases
+from nnunetv2_s2ca.dataset_conversion.check import AFFINE_TOLERANCE
+from nnunetv2_s2ca.dataset_conversion.convert import find_dataset, read_record
 
 
 @disk_errors_named()

@@ -12,9 +12,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-from nnunetv2_s2ca.dataset_conversion.editions import EDITIONS, Edition
-
-from nnunetv2_s2ca.errors import UserError, disk_errors_named
+from nnunetv2_s2ca.brats.editions import EDITIONS, Edition
+from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
 
 IMAGE_NAME = re.compile(r"(?P<stem>.+)\.nii(\.gz)?", re.IGNORECASE)
 GRADES = ("HGG", "LGG")

@@ -7,16 +7,16 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+from sklearn.model_selection import StratifiedGroupKFold
+
+from nnunetv2_s2ca.brats.editions import Edition, edition_named
+from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
+from nnunetv2_s2ca.core.files import write_text
 from nnunetv2_s2ca.dataset_conversion.convert import (
     find_dataset,
     preprocessed_folder,
     read_record,
 )
-from nnunetv2_s2ca.dataset_conversion.editions import Edition, edition_named
-from sklearn.model_selection import StratifiedGroupKFold
-
-from nnunetv2_s2ca.errors import UserError, disk_errors_named
-from nnunetv2_s2ca.files import write_text
 
 SEED = 12345  # as nnU-Net's own splits
 FILE = "splits_final.json"

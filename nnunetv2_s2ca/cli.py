@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
 
 if TYPE_CHECKING:
     from nnunetv2_s2ca.evaluation.regions import LabelScheme
@@ -105,8 +105,8 @@ def _add_check(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_check(args: argparse.Namespace) -> int:
+    from nnunetv2_s2ca.brats.editions import edition_named
     from nnunetv2_s2ca.dataset_conversion.check import check_cases, describe
-    from nnunetv2_s2ca.dataset_conversion.editions import edition_named
 
     edition = edition_named(args.edition)
     checked = check_cases(edition, args.source, processes=args.processes)
@@ -128,8 +128,8 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_convert(args: argparse.Namespace) -> None:
+    from nnunetv2_s2ca.brats.editions import edition_named
     from nnunetv2_s2ca.dataset_conversion.convert import convert
-    from nnunetv2_s2ca.dataset_conversion.editions import edition_named
 
     convert(
         edition_named(args.edition),
@@ -349,7 +349,7 @@ def _run_evaluate(args: argparse.Namespace) -> int:
 
 
 def _scheme_of_edition(name: str) -> LabelScheme:
-    from nnunetv2_s2ca.dataset_conversion.editions import edition_named
+    from nnunetv2_s2ca.brats.editions import edition_named
     from nnunetv2_s2ca.evaluation.regions import SCORED_BESIDES, scheme_of_regions
 
     edition = edition_named(name)

@@ -6,7 +6,7 @@ import shutil
 import sysconfig
 from pathlib import Path
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
 
 PTH_FILE = Path(__file__).with_name("nnunetv2-s2ca.pth")
 

@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from nnunetv2_s2ca import cli
+from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.demo import DemoResult, DemoSettings, check_dice, run_demo, scores_table
 from nnunetv2_s2ca.demo.picture import draw_slices
 from nnunetv2_s2ca.demo.processes import (
@@ -27,7 +28,6 @@ from nnunetv2_s2ca.demo.processes import (
     s2ca_command,
 )
 from nnunetv2_s2ca.demo.scores import score_case, score_folder
-from nnunetv2_s2ca.errors import UserError
 from nnunetv2_s2ca.synthetic.brats import write_brats2019
 
 BRATS_TO_NNUNET = {0: 0, 1: 2, 2: 1, 4: 3}

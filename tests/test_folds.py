@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from nnunetv2_s2ca.errors import UserError
-from nnunetv2_s2ca.folds import fold_folders, read_splits
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.folds import fold_folders, read_splits
 
 
 def test_folders_of_folds_are_told_from_what_lies_beside_them(tmp_path):

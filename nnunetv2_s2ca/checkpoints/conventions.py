@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nnunetv2_s2ca.checkpoints.network import TranslatedCheckpoint
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
 
 AUTHORS_INPUTS = ("t1", "t2", "t1ce", "flair")
 INPUTS = ("t1", "t1ce", "t2", "flair")

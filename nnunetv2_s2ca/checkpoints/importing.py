@@ -26,7 +26,7 @@ from nnunetv2_s2ca.checkpoints.model_folder import (
 )
 from nnunetv2_s2ca.checkpoints.network import Architecture, translate_checkpoint
 from nnunetv2_s2ca.checkpoints.reading import read_checkpoint
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
 
 MODEL_NAME = f"{TRAINER}__{PLANS_NAME}__{CONFIGURATION}"
 DATASET_NAME = re.compile(r"Dataset\d{3}_.+")

@@ -14,7 +14,7 @@ from torch import Tensor
 from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
 from nnunetv2_s2ca.checkpoints.names import authors_name, unused_names
 from nnunetv2_s2ca.checkpoints.reading import AuthorsCheckpoint
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
 
 STRIDES = ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
 BRANCH_LEVELS = (2, 3)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.serialization import MAGIC_NUMBER
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
 
 WEIGHTS = "net"  # the key of the state dict in the authors' files
 PARALLEL = "module."

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 
+from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.demo.picture import draw_slices
 from nnunetv2_s2ca.demo.processes import (
     Job,
@@ -20,7 +21,6 @@ from nnunetv2_s2ca.demo.processes import (
     s2ca_command,
 )
 from nnunetv2_s2ca.demo.scores import REGIONS, Scores, score_folder
-from nnunetv2_s2ca.errors import UserError
 from nnunetv2_s2ca.synthetic.brats import write_brats2019
 
 DATASET_ID, HELD_OUT_ID = 43, 44

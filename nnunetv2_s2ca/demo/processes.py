@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from nnunetv2_s2ca.errors import UserError
-from nnunetv2_s2ca.jobs.signals import signals_as_exceptions
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.signals import signals_as_exceptions
 
 STATUS_INTERVAL = 20.0  # seconds
 TAIL_LINES = 20

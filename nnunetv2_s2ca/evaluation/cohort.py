@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.evaluation.case import RegionMetrics, evaluate_case
 from nnunetv2_s2ca.evaluation.regions import LabelScheme
 from nnunetv2_s2ca.evaluation.rules import Rules

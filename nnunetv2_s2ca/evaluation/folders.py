@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.files import check_output_folder
 from nnunetv2_s2ca.evaluation.cohort import (
     CohortResult,
     describe_troubles,
@@ -16,7 +17,6 @@ from nnunetv2_s2ca.evaluation.cohort import (
 from nnunetv2_s2ca.evaluation.regions import LabelScheme
 from nnunetv2_s2ca.evaluation.results import METRICS_FILE, SUMMARY_FILE, write_results
 from nnunetv2_s2ca.evaluation.rules import Rules
-from nnunetv2_s2ca.files import check_output_folder
 
 
 def evaluate_folders(

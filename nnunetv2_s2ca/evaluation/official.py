@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.files import whole_file
 from nnunetv2_s2ca.evaluation.cohort import CasePair
-from nnunetv2_s2ca.files import whole_file
 
 OFFICIAL_JSON = "official.json"
 OFFICIAL_CSV = "official.csv"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunetv2_s2ca.errors import UserError
-from nnunetv2_s2ca.files import read_json
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.files import read_json
 
 # The names that nnU-Net's BraTS converters give the regions, in any spelling, and the challenge's.
 SHORT_NAMES = {

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.files import write_text
 from nnunetv2_s2ca.evaluation.case import RegionMetrics
 from nnunetv2_s2ca.evaluation.cohort import CohortResult
 from nnunetv2_s2ca.evaluation.rules import RULES, Rules
 from nnunetv2_s2ca.evaluation.statistics import Comparison, Summary, compare, summarise
-from nnunetv2_s2ca.files import write_text
 
 METRICS_FILE = "metrics.csv"
 SUMMARY_FILE = "summary.json"

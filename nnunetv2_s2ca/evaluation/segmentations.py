@@ -9,8 +9,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from nnunetv2_s2ca.dataset_conversion.nifti import READ_ERRORS, load_nifti, read_voxels
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.nifti import READ_ERRORS, load_nifti, read_voxels
 from nnunetv2_s2ca.evaluation.surfaces import Spacing
 
 FILE_ENDINGS = (".nii.gz", ".nii")

@@ -16,10 +16,10 @@ from typing import Any, ClassVar
 import submitit
 from submitit.core.utils import FailedJobError, FailedSubmissionError
 
-from nnunetv2_s2ca.errors import UserError
-from nnunetv2_s2ca.files import write_text
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.files import write_text
+from nnunetv2_s2ca.core.signals import signals_as_exceptions
 from nnunetv2_s2ca.jobs.command import NnUNetJob
-from nnunetv2_s2ca.jobs.signals import signals_as_exceptions
 
 # Trainings of days on partitions of hours: submitit's own three requeues would not reach far
 MOST_TIMEOUTS = 100

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 
 from submitit.helpers import DelayedSubmission
 
-from nnunetv2_s2ca.jobs.fold_lock import FoldLock
-from nnunetv2_s2ca.jobs.signals import signals_as_exceptions
+from nnunetv2_s2ca.core.lock import FoldLock
+from nnunetv2_s2ca.core.signals import signals_as_exceptions
 
 # Seconds between asking nnU-Net's processes to end and ending them
 GRACE = 10

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.evaluation.segmentations import FILE_ENDINGS
 from nnunetv2_s2ca.jobs.backends import (
     LocalBackend,

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.files import read_json, write_text
+from nnunetv2_s2ca.core.folds import fold_folders, read_splits
+from nnunetv2_s2ca.core.lock import FoldLock, lock_fold, training_in
 from nnunetv2_s2ca.evaluation.regions import Region, scheme_of_dataset
-from nnunetv2_s2ca.files import read_json, write_text
-from nnunetv2_s2ca.folds import fold_folders, read_splits
 from nnunetv2_s2ca.jobs.backends import (
     LocalBackend,
     SlurmBackend,
@@ -23,7 +24,6 @@ from nnunetv2_s2ca.jobs.backends import (
     submit_to_slurm,
 )
 from nnunetv2_s2ca.jobs.command import NnUNetJob
-from nnunetv2_s2ca.jobs.fold_lock import FoldLock, lock_fold, training_in
 
 LOGS = "s2ca_jobs"
 RAW = "nnUNet_raw"

@@ -18,7 +18,7 @@ from typing import Any
 import cc3d
 import numpy as np
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.evaluation.boxes import bounding_box
 from nnunetv2_s2ca.evaluation.case import evaluate_case
 from nnunetv2_s2ca.evaluation.cohort import CasePair, map_in_processes, read_pair

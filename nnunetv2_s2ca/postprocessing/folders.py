@@ -12,11 +12,11 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.files import check_output_folder
 from nnunetv2_s2ca.evaluation.cohort import describe_troubles, map_in_processes
 from nnunetv2_s2ca.evaluation.regions import LabelScheme
 from nnunetv2_s2ca.evaluation.segmentations import find_segmentations, read_labels
-from nnunetv2_s2ca.files import check_output_folder
 from nnunetv2_s2ca.postprocessing.rules import PostprocessingRules, check_rules, postprocess
 
 # What nnU-Net leaves beside predictions, and what later commands look for

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.folds import fold_folders, read_splits
 from nnunetv2_s2ca.evaluation.cohort import CasePair
 from nnunetv2_s2ca.evaluation.segmentations import find_segmentations
-from nnunetv2_s2ca.folds import fold_folders, read_splits
 
 
 def out_of_fold_pairs(

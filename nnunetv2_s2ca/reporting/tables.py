@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunetv2_s2ca.core.files import write_text
 from nnunetv2_s2ca.evaluation.rules import Rules
 from nnunetv2_s2ca.evaluation.statistics import Comparison, Summary
-from nnunetv2_s2ca.files import write_text
 
 if TYPE_CHECKING:
     from nnunetv2_s2ca.postprocessing.fitting import Fitted

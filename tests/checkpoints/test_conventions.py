@@ -9,7 +9,7 @@ from nnunetv2_s2ca import S2CANet
 from nnunetv2_s2ca.checkpoints.conventions import to_nnunet_channels
 from nnunetv2_s2ca.checkpoints.network import translate_checkpoint
 from nnunetv2_s2ca.checkpoints.reading import AuthorsCheckpoint
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
 from tests.checkpoints import authors
 
 

@@ -30,7 +30,7 @@ from nnunetv2_s2ca.checkpoints.importing import (
 )
 from nnunetv2_s2ca.checkpoints.model_folder import PLANS_NAME
 from nnunetv2_s2ca.cli import main
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.preprocessing.whole_volume import EXTENT_KEY
 from nnunetv2_s2ca.training import TRAINERS
 from tests.checkpoints import authors

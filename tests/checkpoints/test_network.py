@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nnunetv2_s2ca import S2CANet
 from nnunetv2_s2ca.checkpoints.network import translate_checkpoint
 from nnunetv2_s2ca.checkpoints.reading import AuthorsCheckpoint
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
 from tests import golden
 from tests.checkpoints import authors
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from nnunetv2_s2ca.checkpoints.reading import read_checkpoint
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
 from tests.checkpoints import authors
 
 STATE = {"conv.weight": torch.arange(24.0).reshape(4, 6), "conv.bias": torch.ones(4)}

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nnunetv2_s2ca.dataset_conversion.editions import Edition
+
+from nnunetv2_s2ca.brats.editions import Edition
 
 SHAPE = (7, 6, 5)
 # as BraTS has it: left and back first, origin in a corner

@@ -11,12 +11,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+
+from nnunetv2_s2ca import cli
+from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.dataset_conversion import convert as convert_module
 from nnunetv2_s2ca.dataset_conversion.check import check_cases, describe
 from nnunetv2_s2ca.dataset_conversion.convert import convert
-from nnunetv2_s2ca.dataset_conversion.editions import EDITIONS
-
-from nnunetv2_s2ca import cli
 from tests.damaged_nifti import UNREADABLE, colours
 from tests.dataset_conversion.made_up import AFFINE, SHAPE, save, write_case, write_download
 

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from nnunetv2_s2ca.dataset_conversion import nifti
-from nnunetv2_s2ca.dataset_conversion.labels import as_labels, labels_present, relabel
-from nnunetv2_s2ca.dataset_conversion.nifti import (
+
+from nnunetv2_s2ca.brats.labels import as_labels, labels_present, relabel
+from nnunetv2_s2ca.core import nifti
+from nnunetv2_s2ca.core.nifti import (
     READ_ERRORS,
     compressed_label_pieces,
     compressed_nifti,
@@ -22,7 +23,6 @@ from nnunetv2_s2ca.dataset_conversion.nifti import (
     voxel_pieces,
     write_compressed,
 )
-
 from tests.dataset_conversion.made_up import AFFINE
 
 SHAPES = arrays.array_shapes(min_dims=3, max_dims=3, max_side=6)

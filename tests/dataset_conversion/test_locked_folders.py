@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 
 import pytest
-from nnunetv2_s2ca.dataset_conversion import export as export_module
-from nnunetv2_s2ca.dataset_conversion.convert import convert
-from nnunetv2_s2ca.dataset_conversion.editions import EDITIONS
 
 from nnunetv2_s2ca import cli
+from nnunetv2_s2ca.brats.editions import EDITIONS
+from nnunetv2_s2ca.dataset_conversion import export as export_module
+from nnunetv2_s2ca.dataset_conversion.convert import convert
 from tests.dataset_conversion.made_up import write_download
 
 EDITION = EDITIONS["brats2020"]

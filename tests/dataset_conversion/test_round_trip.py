@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
-from nnunetv2_s2ca.dataset_conversion.convert import convert
-from nnunetv2_s2ca.dataset_conversion.editions import EDITIONS
-from nnunetv2_s2ca.dataset_conversion.export import export
 
 from nnunetv2_s2ca import cli
+from nnunetv2_s2ca.brats.editions import EDITIONS
+from nnunetv2_s2ca.dataset_conversion.convert import convert
+from nnunetv2_s2ca.dataset_conversion.export import export
 from tests.dataset_conversion.made_up import (
     AFFINE,
     SHAPE,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nnunetv2_s2ca.cli import main
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.evaluation.official import config_of
 from tests.evaluation.shapes import ball, write_labels
 

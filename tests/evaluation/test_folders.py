@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from nnunetv2_s2ca.cli import main
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.evaluation.regions import scheme_of_dataset
 from nnunetv2_s2ca.evaluation.results import COMPARED
 from nnunetv2_s2ca.evaluation.rules import RULES, default_rules

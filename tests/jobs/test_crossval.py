@@ -20,13 +20,13 @@ import psutil
 import pytest
 import submitit
 import torch
-from nnunetv2_s2ca.dataset_conversion.convert import convert
-from nnunetv2_s2ca.dataset_conversion.editions import EDITIONS
 
+from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.cli import main
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.lock import lock_fold, training_in
+from nnunetv2_s2ca.dataset_conversion.convert import convert
 from nnunetv2_s2ca.jobs.backends import LocalBackend, visible_gpus
-from nnunetv2_s2ca.jobs.fold_lock import lock_fold, training_in
 from nnunetv2_s2ca.jobs.training import (
     FoldState,
     Model,

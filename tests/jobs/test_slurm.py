@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from nnunetv2_s2ca.cli import main
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.jobs.backends import parse_gigabytes, parse_minutes
 from tests.jobs.conftest import DATASET
 

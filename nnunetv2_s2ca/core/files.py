@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from nnunetv2_s2ca.errors import UserError, disk_errors_named
+from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
 
 
 @disk_errors_named("read")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
 
 LOCK_FILE = "s2ca_training.lock"
 

@@ -6,7 +6,7 @@ import json
 import re
 from pathlib import Path
 
-from nnunetv2_s2ca.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError
 
 
 def fold_folders(model: Path) -> dict[int, Path]:

@@ -1,0 +1,1 @@
+"""What a BraTS edition is: labels, regions, file names."""
