@@ -16,7 +16,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
 # what reading a file that is damaged, or no image, may raise
-READ_ERRORS = (
+READ_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
     OSError,
     EOFError,

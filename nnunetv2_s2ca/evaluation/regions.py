@@ -30,7 +30,7 @@ NAMED_LABELS = 5
 
 # Single labels, as the source has them, that the challenge scores besides the regions that a
 # network is trained on: settings of brats-evaluation 0.0.10, and dataset.json of the MSD
-SCORED_BESIDES = {
+SCORED_BESIDES: dict[str, dict[str, tuple[int, ...]]] = {
     "brats2024-gli": {"NETC": (1,), "SNFH": (2,)},
     "brats2024-ped": {"NETC": (2,), "ED": (4,)},
     "msd-task01": {"ED": (1,), "NET": (2,)},
