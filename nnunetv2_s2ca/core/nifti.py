@@ -22,7 +22,7 @@ READ_ERRORS: tuple[type[Exception], ...] = (
     EOFError,
     OverflowError,
     zlib.error,
-    isal_zlib.error,
+    isal_zlib.error,  # type: ignore[assignment]
     HeaderDataError,
     ImageFileError,
 )
