@@ -76,6 +76,9 @@ setup(
         "dev": [
             "monai>=1.5",
             "hypothesis>=6.100",
+            "import-linter>=2.3",
+            "mkdocs-material>=9.6",
+            "mkdocstrings[python]>=1.0",
             # what these two accept changes from one minor version to the next
             "mypy>=2.4,<2.5",
             "pytest>=8",
