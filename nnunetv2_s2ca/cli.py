@@ -541,13 +541,9 @@ def _add_crossval(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_crossval(args: argparse.Namespace) -> int:
-    from nnunetv2_s2ca.jobs.training import (
-        Model,
-        cross_validate,
-        find_dataset,
-        region_names,
-        validation_dice,
-    )
+    from nnunetv2_s2ca.jobs.folds import Model, find_dataset
+    from nnunetv2_s2ca.jobs.scores import region_names, validation_dice
+    from nnunetv2_s2ca.jobs.training import cross_validate
     from nnunetv2_s2ca.reporting.tables import fold_table
 
     dataset = find_dataset(args.d)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -13,18 +11,9 @@ from dataclasses import dataclass, field
 
 from submitit.helpers import DelayedSubmission
 
+from nnunetv2_s2ca.core.launcher import command_line, end, share_of_cores
 from nnunetv2_s2ca.core.lock import FoldLock
 from nnunetv2_s2ca.core.signals import signals_as_exceptions
-
-# Seconds between asking nnU-Net's processes to end and ending them
-GRACE = 10
-
-# nnU-Net's commands by their entry points, since its scripts need not stand beside this python
-ENTRY_POINTS = {
-    "nnUNetv2_train": "from nnunetv2.run.run_training import run_training_entry as run",
-    "nnUNetv2_predict": "from nnunetv2.inference.predict_from_raw_data import "
-    "predict_entry_point as run",
-}
 
 
 @dataclass(frozen=True)
@@ -35,11 +24,14 @@ class NnUNetJob(ABC):
         name: What to call it in reports, and in `squeue`.
         cores: Cores that it may use; `None` for all.
         gpu: The GPU that it sees, as CUDA_VISIBLE_DEVICES names it; `None` for what there is.
+        owner: Process without which it is of no use; `None` if it may outlive the one that starts
+            it.
     """
 
     name: str
     cores: int | None
     gpu: str | None = field(default=None, kw_only=True)
+    owner: int | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -60,77 +52,30 @@ class NnUNetJob(ABC):
             command = self.command()
             if command:
                 print(" ".join(command), flush=True)
-                run_command(command, cores=self.cores, gpu=self.gpu, lock=lock)
+                self._run(command, lock)
 
     def checkpoint(self) -> DelayedSubmission:
         """What submitit queues again on a time-out: the same, since it goes by the files."""
         return DelayedSubmission(self)
 
-
-def run_command(
-    command: Sequence[str],
-    *,
-    cores: int | None = None,
-    gpu: str | None = None,
-    lock: FoldLock | None = None,
-) -> None:
-    """Run one of nnU-Net's commands in a process of its own, with all that it starts.
-
-    An interruption of this process ends them all: nnU-Net's workers would otherwise outlive it.
-
-    Args:
-        command: Its name and arguments.
-        cores: Cores that it may use; `None` for all.
-        gpu: The GPU that it sees, as CUDA_VISIBLE_DEVICES names it; `None` for what there is.
-        lock: What it holds as long as any of its processes lives.
-
-    Raises:
-        subprocess.CalledProcessError: The command failed.
-    """
-    name, *arguments = command
-    program = f"{ENTRY_POINTS[name]}; run()"
-    if cores is not None:
-        # With `-device cpu` nnU-Net asks torch for as many threads as multiprocessing counts cores.
-        # OMP_THREAD_LIMIT is no way out: oneDNN waits for ever for the threads that it holds back.
-        program = f"import multiprocessing; multiprocessing.cpu_count = lambda: {cores}; {program}"
-    environment = os.environ | _share_of_cores(cores)
-    if gpu is not None:
-        environment["CUDA_VISIBLE_DEVICES"] = gpu
-    with signals_as_exceptions():
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, *arguments],
-            env=environment,
-            start_new_session=True,
-            pass_fds=[lock.descriptor] if lock else [],
-        )
-        try:
-            if lock:
-                lock.name_holder(process.pid)
-            code = process.wait()
-        except BaseException:
-            _end(process)
-            raise
-    if code:
-        _end(process)  # workers that it left behind, where it was killed
-        raise subprocess.CalledProcessError(code, list(command))
-
-
-def _share_of_cores(cores: int | None) -> dict[str, str]:
-    """Environment that holds nnU-Net's threads and workers to so many cores."""
-    if cores is None:
-        return {}
-    workers = {"nnUNet_n_proc_DA": cores, "nnUNet_def_n_proc": cores}
-    unset = {name: value for name, value in workers.items() if name not in os.environ}
-    return {name: str(value) for name, value in ({"OMP_NUM_THREADS": cores} | unset).items()}
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, sign)
-        except ProcessLookupError:
-            return
-        try:
-            process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            continue
+    def _run(self, command: Sequence[str], lock: FoldLock | None) -> None:
+        """Run the command in a session of its own, which ends with this process."""
+        environment = os.environ | share_of_cores(self.cores)
+        if self.gpu is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = self.gpu
+        owners = [os.getpid()] if self.owner is None else [os.getpid(), self.owner]
+        with signals_as_exceptions():
+            process = subprocess.Popen(
+                command_line(*command, cores=self.cores, owners=owners),
+                env=environment,
+                start_new_session=True,
+                pass_fds=[lock.descriptor] if lock else [],
+            )
+            try:
+                if lock:
+                    lock.name_holder(process.pid)
+                code = process.wait()
+            finally:
+                end(process)  # also the workers that it leaves behind where it was killed
+        if code:
+            raise subprocess.CalledProcessError(code, list(command))

@@ -9,13 +9,10 @@ from pathlib import Path
 
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.evaluation.segmentations import FILE_ENDINGS
-from nnunetv2_s2ca.jobs.backends import (
-    LocalBackend,
-    SlurmBackend,
-    run_locally,
-    submit_to_slurm,
-)
+from nnunetv2_s2ca.jobs.backends import LocalBackend, SlurmBackend
 from nnunetv2_s2ca.jobs.command import NnUNetJob
+from nnunetv2_s2ca.jobs.local import run_locally
+from nnunetv2_s2ca.jobs.slurm import submit_to_slurm
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,9 @@ from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.lock import lock_fold, training_in
 from nnunetv2_s2ca.dataset_conversion.convert import convert
 from nnunetv2_s2ca.jobs.backends import LocalBackend, visible_gpus
-from nnunetv2_s2ca.jobs.training import (
-    FoldState,
-    Model,
-    TrainFold,
-    ensure_splits,
-    find_dataset,
-    fold_state,
-)
+from nnunetv2_s2ca.jobs.folds import FoldState, Model, find_dataset, fold_state
+from nnunetv2_s2ca.jobs.splits import ensure_splits
+from nnunetv2_s2ca.jobs.training import TrainFold
 from tests.dataset_conversion.made_up import write_case
 from tests.jobs.conftest import DATASET, wait_for
 

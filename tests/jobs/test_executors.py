@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from nnunetv2_s2ca.cli import main
-from nnunetv2_s2ca.jobs.training import FoldState, Model, fold_state
+from nnunetv2_s2ca.jobs.folds import FoldState, Model, fold_state
 from tests.jobs.conftest import DATASET, wait_for
 
 # sbatch runs the tasks of the array at once; `scontrol requeue` runs one again once it has ended

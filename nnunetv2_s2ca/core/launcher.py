@@ -1,0 +1,114 @@
+"""nnU-Net's commands and ours as processes: with a share of the cores, ended as a whole."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+import psutil
+
+# Commands by the functions behind them: run by this very interpreter, they need no scripts on the
+# path
+ENTRY_POINTS = {
+    "nnUNetv2_plan_and_preprocess": (
+        "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints",
+        "plan_and_preprocess_entry",
+    ),
+    "nnUNetv2_train": ("nnunetv2.run.run_training", "run_training_entry"),
+    "nnUNetv2_predict": ("nnunetv2.inference.predict_from_raw_data", "predict_entry_point"),
+    "s2ca": ("nnunetv2_s2ca.cli", "main"),
+}
+GRACE = 10.0  # seconds between asking processes to end and killing them
+OWNER_INTERVAL = 0.5  # seconds between looking whether the owner still lives
+
+
+def command_line(
+    name: str, *arguments: object, cores: int | None = None, owners: Sequence[int] = ()
+) -> list[str]:
+    """The command line that does what a command of nnU-Net, or `s2ca`, does.
+
+    Start it in a session of its own (`start_new_session`), so that all its processes can be found.
+
+    Args:
+        name: Of the command, one of `ENTRY_POINTS`.
+        arguments: Of the command.
+        cores: Cores that it counts on this machine; `None` for those that there are.
+        owners: Processes without which it is of no use: it ends as soon as one of them has ended.
+    """
+    options = f"cores={cores}, owners={list(owners)}"
+    program = f"from {__name__} import launch; launch({name!r}, {options})"
+    return [sys.executable, "-c", program, *map(str, arguments)]
+
+
+def share_of_cores(cores: int | None) -> dict[str, str]:
+    """Environment that holds nnU-Net's threads and workers to so many cores; `None` for all."""
+    if cores is None:
+        return {}
+    workers = {"nnUNet_n_proc_DA": cores, "nnUNet_def_n_proc": cores}
+    unset = {name: value for name, value in workers.items() if name not in os.environ}
+    return {name: str(value) for name, value in ({"OMP_NUM_THREADS": cores} | unset).items()}
+
+
+def launch(name: str, *, cores: int | None, owners: Sequence[int]) -> None:
+    """Be the command: what `command_line` runs in the new process."""
+    if owners:
+        threading.Thread(target=_end_with, args=(owners,), daemon=True).start()
+    if cores is not None:
+        # With `-device cpu` nnU-Net asks for as many threads as it counts cores.
+        # OMP_THREAD_LIMIT is no way out: oneDNN waits for ever for the threads that it holds back.
+        multiprocessing.cpu_count = lambda: cores  # type: ignore[assignment]
+    module, function = ENTRY_POINTS[name]
+    sys.exit(getattr(importlib.import_module(module), function)())
+
+
+def end(process: subprocess.Popen) -> None:
+    """End a process that leads a session, with all that it has started."""
+    for ask in (psutil.Process.terminate, psutil.Process.kill):
+        for member in _living_members(process.pid):
+            with suppress(psutil.NoSuchProcess):
+                ask(member)
+        limit = time.monotonic() + GRACE
+        while time.monotonic() < limit:
+            process.poll()  # or the ended leader would count as living
+            if not _living_members(process.pid):
+                return
+            time.sleep(0.02)
+
+
+def _end_with(owners: Sequence[int]) -> None:
+    """Wait for the end of an owner, and end this process and what it has started."""
+    while all(map(_lives, owners)):
+        time.sleep(OWNER_INTERVAL)
+    for member in _living_members(os.getpid()):
+        if member.pid != os.getpid():
+            with suppress(psutil.NoSuchProcess):
+                member.kill()
+    os._exit(1)  # the command's own threads need not be asked
+
+
+def _lives(pid: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    return False
+
+
+def _living_members(leader: int) -> list[psutil.Process]:
+    """The processes of a session's leader, itself included."""
+    if sys.platform == "win32":  # has no groups; what has lost its parent is not found there
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(leader)
+            return [process, *process.children(recursive=True)] if _lives(leader) else []
+        return []
+    members = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, ProcessLookupError, PermissionError):
+            if os.getpgid(process.pid) == leader and _lives(process.pid):
+                members.append(process)
+    return members

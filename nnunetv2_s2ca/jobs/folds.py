@@ -1,0 +1,99 @@
+"""Models in nnU-Net's folders, and how far their folds are."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.files import read_json
+
+
+class FoldState(Enum):
+    """How far a fold is, and the option that lets `nnUNetv2_train` go on from there."""
+
+    NEW = ()
+    STARTED = ("--c",)
+    TRAINED = ("--val",)
+    FINISHED = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained, or to be trained, configuration of a dataset.
+
+    Attributes:
+        dataset: Full name, `Dataset043_BraTS2019`.
+        configuration: `3d_fullres` and the like.
+        trainer: Name of the trainer's class.
+        plans: Identifier of the plans.
+    """
+
+    dataset: str
+    configuration: str
+    trainer: str
+    plans: str = "nnUNetPlans"
+
+    @property
+    def folder(self) -> Path:
+        """Its folder in `nnUNet_results`."""
+        name = f"{self.trainer}__{self.plans}__{self.configuration}"
+        return nnunet_folder("nnUNet_results") / self.dataset / name
+
+    def fold(self, fold: int) -> Path:
+        """The folder of one of its folds."""
+        return self.folder / f"fold_{fold}"
+
+
+def fold_state(folder: Path) -> FoldState:
+    """How far a fold is, by the files that nnU-Net leaves in its folder."""
+    if (folder / "checkpoint_final.pth").is_file():
+        return FoldState.FINISHED if _is_validated(folder / "validation") else FoldState.TRAINED
+    # the two from which nnU-Net's --c goes on
+    checkpoints = ("checkpoint_latest.pth", "checkpoint_best.pth")
+    started = any((folder / name).is_file() for name in checkpoints)
+    return FoldState.STARTED if started else FoldState.NEW
+
+
+def find_dataset(name_or_id: str) -> str:
+    """Full name of a preprocessed dataset, from its name or number.
+
+    Raises:
+        UserError: There is none, or more than one.
+    """
+    base = nnunet_folder("nnUNet_preprocessed")
+    number = f"Dataset{name_or_id.lstrip('0'):0>3}_" if name_or_id.isdecimal() else None
+    names = sorted(path.name for path in base.glob("Dataset*") if path.is_dir())
+    found = [name for name in names if name == name_or_id or (number and name.startswith(number))]
+    if len(found) != 1:
+        raise UserError(
+            f"{base} has {len(found) or 'no'} datasets for {name_or_id}"
+            + (f": {', '.join(found)}" if found else "; run nnUNetv2_plan_and_preprocess first")
+        )
+    return found[0]
+
+
+def nnunet_folder(name: str) -> Path:
+    """One of nnU-Net's three folders, by the name of its environment variable.
+
+    Raises:
+        UserError: The variable is not set.
+    """
+    value = os.environ.get(name)
+    if not value:
+        raise UserError(f"{name} is not set; it names one of nnU-Net's three folders")
+    return Path(value)
+
+
+def _is_validated(validation: Path) -> bool:
+    """Whether nnU-Net has scored the fold's cases, and kept the probabilities of each."""
+    try:
+        content = read_json(validation / "summary.json")
+        names = [Path(case["prediction_file"]).name for case in content["metric_per_case"]]
+    except (UserError, KeyError, TypeError):
+        return False
+    kept = {path.stem for path in validation.glob("*.npz")}
+    # a dataset's files end in one suffix or two
+    return all(kept & {Path(name).stem, Path(Path(name).stem).stem} for name in names)
