@@ -24,7 +24,7 @@ from nnunetv2_s2ca.core.nifti import (
     load_nifti,
     voxel_pieces,
 )
-from nnunetv2_s2ca.core.parallel import map_cases
+from nnunetv2_s2ca.core.workers import map_cases
 from nnunetv2_s2ca.dataset_conversion.source import GRADES, Case, find_cases, what_is_passed_over
 
 # rows of the table, and what the problems say that stand under each

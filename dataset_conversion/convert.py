@@ -20,7 +20,7 @@ from nnunetv2_s2ca.core.nifti import (
     read_voxels,
     write_compressed,
 )
-from nnunetv2_s2ca.core.parallel import map_cases
+from nnunetv2_s2ca.core.workers import map_cases
 from nnunetv2_s2ca.dataset_conversion.check import (
     CheckedCase,
     check_cases,

@@ -21,7 +21,7 @@ from nnunetv2_s2ca.core.nifti import (
     read_voxels,
     write_compressed,
 )
-from nnunetv2_s2ca.core.parallel import map_cases
+from nnunetv2_s2ca.core.workers import map_cases
 from nnunetv2_s2ca.dataset_conversion.check import AFFINE_TOLERANCE
 from nnunetv2_s2ca.dataset_conversion.convert import find_dataset, read_record
 

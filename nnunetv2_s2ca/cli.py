@@ -6,9 +6,9 @@ import argparse
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from nnunetv2_s2ca.core.errors import UserError
 
@@ -335,7 +335,6 @@ def _run_evaluate(args: argparse.Namespace) -> int:
         processes=args.processes or os.cpu_count() or 1,
         keep_going=args.keep_going,
         overwrite=args.overwrite,
-        progress=_progress_bar,
     )
     summaries = summarise_regions(result, rules)
     print(evaluation_table(summaries, rules=rules, cases=len(result.metrics)))
@@ -358,12 +357,6 @@ def _scheme_of_edition(name: str) -> LabelScheme:
         for region, labels in edition.regions.items()
     }
     return scheme_of_regions(regions | SCORED_BESIDES.get(name, {}))
-
-
-def _progress_bar(items: Iterable[Any], total: int) -> Iterable[Any]:
-    from tqdm import tqdm
-
-    return tqdm(items, total=total, unit="case", disable=None)
 
 
 def _add_compare(commands: argparse._SubParsersAction) -> None:
@@ -477,7 +470,6 @@ def _fit_postprocessing(args: argparse.Namespace) -> None:
         fill_holes=args.fill_holes,
         processes=args.processes or os.cpu_count() or 1,
         overwrite=args.overwrite,
-        progress=_progress_bar,
     )
     print(fit_table(fitted))
     if missing:
@@ -511,7 +503,6 @@ def _apply_postprocessing(args: argparse.Namespace) -> None:
         scheme=scheme,
         processes=args.processes or os.cpu_count() or 1,
         overwrite=args.overwrite,
-        progress=_progress_bar,
     )
     print(f"{applied.cases} cases written to {args.o}, {applied.changed} of them changed")
 

@@ -1,4 +1,4 @@
-"""The one kind of error that a user can mend."""
+"""The one kind of error that a user can fix."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class UserError(Exception):
 
 @contextmanager
 def disk_errors_named(action: str = "read or written") -> Iterator[None]:
-    """What the disk refuses, such as a folder without the right to enter it, is the user's to mend.
+    """What the disk refuses, such as a folder without the right to enter it, is the user's to fix.
 
     Args:
         action: what the block, or the function under this decorator, does with files.

@@ -2,44 +2,89 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.lock import open_locked
+from nnunetv2_s2ca.core.paths import resolved
+
+Content = TypeVar("Content", dict[str, Any], list[Any])
+
+JSON_KINDS = {dict: "object, {…}", list: "array, […]"}
 
 
-@disk_errors_named("read")
 def check_output_folder(folder: Path) -> None:
-    """Refuse a folder to write to that cannot be one.
+    """Refuse an output folder that cannot be written to, before any work is done.
 
     Raises:
-        UserError: It, or what should be a folder above it, is a file or cannot be looked into.
+        UserError: It, or what should be a folder above it, is a file; it cannot be written to; its
+            disk is full; or the current folder, which it is relative to, is gone.
     """
-    file = next((place for place in (folder, *folder.parents) if place.is_file()), None)
-    if file is not None:
-        raise UserError(f"{file} is a file; name a folder for the output (-o)")
+    place = resolved(folder)
+    try:
+        nearest = next(place for place in (place, *place.parents) if place.exists())
+        if not nearest.is_dir():
+            raise UserError(f"{nearest} is a file; name a folder for the output (-o)")
+        with tempfile.TemporaryFile(dir=nearest) as file:
+            file.write(bytes(4096))
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written to: {error.strerror or error}; name another folder for "
+            "the output (-o)"
+        ) from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object that a JSON file holds.
+def check_regular_file(path: Path) -> None:
+    """Refuse what is no regular file; to read a named pipe would wait for ever.
 
     Raises:
-        UserError: The file is missing or damaged, or holds something else.
+        UserError: It is missing, a folder, a pipe or a device, or cannot be looked at.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if path.is_file():
+            return
+        path.stat()
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} is not a JSON file: {error}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a JSON object, {{…}}, found a {type(content).__name__}")
+    kind = "folder" if path.is_dir() else "pipe or device"
+    raise UserError(f"{path} is a {kind}; expected a file")
+
+
+def read_json(path: Path, kind: type[Content] = dict) -> Content:  # type: ignore[assignment]
+    """The object, or the array, that a JSON file holds.
+
+    NaN and infinity, which nnU-Net writes, are read as Python does.
+
+    Args:
+        path: The file, in UTF-8.
+        kind: `dict` or `list`.
+
+    Raises:
+        UserError: The file is missing or damaged, or holds something else.
+    """
+    check_regular_file(path)
+    try:
+        content = json.loads(path.read_bytes().decode("utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a JSON file: it is not UTF-8 ({error.reason})") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is not a JSON file of ours: it is nested too deeply") from error
+    except (ValueError, MemoryError) as error:  # numbers of thousands of digits are a ValueError
+        raise UserError(f"{path} is not a JSON file: {error or 'too large'}") from error
+    if not isinstance(content, kind):
+        raise UserError(
+            f"{path}: expected a JSON {JSON_KINDS[kind]}, found a {type(content).__name__}"
+        )
     return content
 
 
@@ -48,18 +93,33 @@ def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`, which becomes `path` once the block has ended well.
 
     The temporary name ends as `path` does, since image writers choose the format by it, and
-    starts with a dot, so that no reader of the folder takes it for a finished file.
+    starts with a dot, so that no reader of the folder takes it for a finished file. What a killed
+    process has left under this name is overwritten.
+
+    Raises:
+        UserError: `path` cannot be written, or another process writes it at this moment.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    temporary = path.with_name(f".s2ca.{path.name}")
     try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open_locked(temporary, f"{path} is already being written"):
+            try:
+                yield temporary
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        if error.filename not in (None, str(path), str(path.parent), str(temporary)):
+            raise
+        hint = "; make room first" if error.errno == errno.ENOSPC else ""
+        raise UserError(f"{path} cannot be written: {error.strerror or error}{hint}") from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 `text` to `path`, whole or not at all."""
+    r"""Write `text` to `path` as UTF-8, whole or not at all.
+
+    What UTF-8 cannot hold, as names of files that are not UTF-8, is written as `\udcXX`.
+    """
     with whole_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.files import read_json
 
 
 def fold_folders(model: Path) -> dict[int, Path]:
@@ -31,13 +31,18 @@ def read_splits(path: Path) -> list[dict[str, list[str]]]:
     Raises:
         UserError: It is missing or damaged, or has no fold.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        splits = [{"train": list(fold["train"]), "val": list(fold["val"])} for fold in content]
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; name nnU-Net's splits_final.json") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not nnU-Net's splits_final.json: {error!r}") from error
+    splits = read_json(path, list)
     if not splits:
         raise UserError(f"{path} has no folds; expected nnU-Net's splits_final.json")
-    return splits
+    for number, fold in enumerate(splits):
+        parts = [fold.get(name) if isinstance(fold, dict) else None for name in ("train", "val")]
+        for part in parts:
+            if not isinstance(part, list) or not all(isinstance(case, str) for case in part):
+                raise UserError(
+                    f"{path} is not nnU-Net's splits_final.json: its fold {number} has no lists "
+                    "`train` and `val` of case identifiers"
+                )
+            if len(part) > len(set(part)):
+                twice = next(case for case in part if part.count(case) > 1)
+                raise UserError(f"{path}: fold {number} lists {twice} twice; list it once")
+    return [{"train": fold["train"], "val": fold["val"]} for fold in splits]

@@ -1,22 +1,25 @@
-"""The lock that keeps a second training out of a fold's folder."""
+"""Locks that keep two processes from writing one output."""
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.paths import resolved
 
-LOCK_FILE = "s2ca_training.lock"
+TRAINING_LOCK = "s2ca_training.lock"
 
 
 @dataclass(frozen=True)
-class FoldLock:
+class Lock:
     """A lock that is held.
 
     Attributes:
@@ -27,49 +30,144 @@ class FoldLock:
     descriptor: int
 
     def name_holder(self, group: int) -> None:
-        """Write down which process group trains, for those who find the fold locked."""
+        """Write down which process group works, for those who find the output locked."""
         holder = f"process {group} on {socket.gethostname()} (to end it there: kill -- -{group})"
+        os.ftruncate(self.descriptor, 0)
         os.write(self.descriptor, holder.encode())
 
 
 @contextmanager
-def lock_fold(folder: Path) -> Iterator[FoldLock]:
+def output_lock(output: Path, *, doing: str = "written") -> Iterator[Lock]:
+    """Hold the one lock of an output, a file or a folder, which need not exist yet.
+
+    The lock is a hidden file beside the output, or in it where nothing can be written beside it.
+    It goes with the block. A lock whose owner is dead is taken over.
+
+    Args:
+        output: What is written. Links to one output share its lock.
+        doing: What happens to it, for those who find it locked: "it is already being …".
+
+    Raises:
+        UserError: Another process holds the lock, or the lock cannot be written.
+    """
+    place = resolved(output)
+    try:
+        made = _make_folders(place.parent)
+    except OSError as error:
+        raise _cannot_write(output, error) from error
+    try:
+        path = place.with_name(f".{place.name}.s2ca.lock")
+        if not _can_write_in(place.parent) and place.is_dir():
+            path = place / ".s2ca.lock"
+        with _held(path, f"{output} is already being {doing}") as lock:
+            os.write(lock.descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+            try:
+                yield lock
+            finally:
+                with suppress(OSError):
+                    path.unlink()
+    finally:
+        for folder in made:
+            with suppress(OSError):  # it is in use now
+                folder.rmdir()
+
+
+@contextmanager
+def lock_fold(folder: Path) -> Iterator[Lock]:
     """Hold the lock of a fold's folder, which is made if need be.
 
-    Where the file system has no locks, it goes on without, and says so.
+    Its file stays: a training that outlives this process goes on holding it.
 
     Raises:
         UserError: The fold is already being trained.
     """
-    import fcntl  # not at the top, since Windows lacks it
-
-    path = folder / LOCK_FILE
     folder.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise UserError(
-                f"{folder} is already being trained, by {file.read() or 'another process'}. Wait "
-                "for it, or end it; then give the command again"
-            ) from None
-        except OSError as error:
-            print(
-                f"{path} cannot be locked ({error.strerror}): a second training of this fold at "
-                "the same time would not be noticed",
-                file=sys.stderr,
-            )
-        file.truncate(0)
-        yield FoldLock(file.fileno())
+    with _held(folder / TRAINING_LOCK, f"{folder} is already being trained") as lock:
+        yield lock
 
 
 def training_in(folder: Path) -> str | None:
-    """What to tell the user if the fold is being trained; `None` if it is not."""
-    if not (folder / LOCK_FILE).is_file():
+    """The message for the user if the fold is being trained; `None` if it is not."""
+    if not (folder / TRAINING_LOCK).is_file():
         return None
     try:
         with lock_fold(folder):
             return None
     except UserError as error:
         return str(error)
+
+
+@contextmanager
+def _held(path: Path, busy: str) -> Iterator[Lock]:
+    """Hold the lock of a file, which is emptied; where there are no locks, go on and say so."""
+    try:
+        file = open_locked(path, busy)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+    with file:
+        os.ftruncate(file.fileno(), 0)
+        yield Lock(file.fileno())
+
+
+def open_locked(path: Path, busy: str) -> IO[bytes]:
+    """Open a file that this process alone has locked, and make it if need be.
+
+    Where the file system has no locks, the file is open all the same, and a warning is printed.
+
+    Args:
+        path: The file.
+        busy: Begins the message if another process holds the lock.
+
+    Raises:
+        UserError: Another process holds the lock.
+        OSError: The file cannot be opened.
+    """
+    while True:
+        file = path.open("a+b")
+        try:
+            _lock(file)
+        except BlockingIOError:
+            with file:
+                file.seek(0)
+                holder = file.read().decode(errors="replace") or "another process"
+            raise UserError(
+                f"{busy}, by {holder}. Wait for it, or end it; then give the command again"
+            ) from None
+        except OSError as error:
+            print(
+                f"{path} cannot be locked ({error.strerror}): a second process that writes the "
+                "same at the same time would not be noticed",
+                file=sys.stderr,
+            )
+            return file
+        except BaseException:
+            file.close()
+            raise
+        # the former owner may have removed the file between our opening and our locking it
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
+
+
+def _lock(file: IO[bytes]) -> None:
+    if sys.platform == "win32":
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    import fcntl
+
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _make_folders(folder: Path) -> list[Path]:
+    """Make a folder and what it lies in; returns those that were made, innermost first."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def _can_write_in(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def _cannot_write(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path} cannot be written: {error.strerror or error}")

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 
 from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.workers import map_cases
 from nnunetv2_s2ca.evaluation.case import RegionMetrics, evaluate_case
 from nnunetv2_s2ca.evaluation.regions import LabelScheme
 from nnunetv2_s2ca.evaluation.rules import Rules
@@ -22,8 +20,6 @@ from nnunetv2_s2ca.evaluation.segmentations import (
     spacing_of,
 )
 from nnunetv2_s2ca.evaluation.surfaces import Spacing
-
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -39,6 +35,9 @@ class CasePair:
     case: str
     reference: Path
     prediction: Path
+
+    def __str__(self) -> str:
+        return self.case
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,6 @@ def evaluate_cohort(
     scheme: LabelScheme,
     rules: Rules,
     processes: int = 1,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,
 ) -> CohortResult:
     """The metrics of many cases; a case that fails is named among the troubles.
 
@@ -127,46 +125,16 @@ def evaluate_cohort(
         scheme: What is scored.
         rules: The rules to score by.
         processes: How many cases to work on at a time; 1 stays in this process.
-        progress: Wraps the finished cases, given their number; for a progress bar.
     """
     metrics: dict[str, list[RegionMetrics]] = {}
     troubles: list[str] = []
-    outcomes: Iterable[tuple[CasePair, list[RegionMetrics] | str]] = map_in_processes(
-        _Evaluation(scheme, rules), pairs, processes=processes
-    )
-    if progress is not None:
-        outcomes = progress(outcomes, len(pairs))
-    for pair, outcome in outcomes:
+    outcomes = map_cases(_Evaluation(scheme, rules), pairs, processes=processes, title="evaluate")
+    for pair, outcome in zip(pairs, outcomes, strict=True):
         if isinstance(outcome, str):
             troubles.append(outcome)
         else:
             metrics[pair.case] = outcome
     return CohortResult(dict(sorted(metrics.items())), sorted(troubles))
-
-
-def map_in_processes(
-    function: Callable[[Any], Result], items: Sequence[Any], *, processes: int
-) -> Iterator[tuple[Any, Result]]:
-    """Yield each item with `function` of it, in the order in which they finish.
-
-    Args:
-        function: Picklable, since the workers are started afresh.
-        items: Picklable, too.
-        processes: Number of workers; 1 stays in this process.
-    """
-    if processes <= 1 or len(items) <= 1:
-        for item in items:
-            yield item, function(item)
-        return
-    # Not forked: a fork of a process that has threads, as torch and SimpleITK start, may hang
-    with ProcessPoolExecutor(min(processes, len(items)), mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(function, item): item for item in items}
-        try:
-            for future in as_completed(running):
-                yield running[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def describe_troubles(troubles: Sequence[str], consequence: str) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import check_output_folder
@@ -29,7 +27,6 @@ def evaluate_folders(
     processes: int = 1,
     keep_going: bool = False,
     overwrite: bool = False,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,
 ) -> CohortResult:
     """Score the predictions of a folder and write `metrics.csv` and `summary.json`.
 
@@ -42,7 +39,6 @@ def evaluate_folders(
         processes: How many cases to work on at a time.
         keep_going: Score the sound cases where others have troubles, which the result names.
         overwrite: Replace results that `output` holds.
-        progress: Wraps the finished cases, given their number.
 
     Raises:
         UserError: Results exist already; `output` is a file; a folder is missing or empty; or,
@@ -56,9 +52,7 @@ def evaluate_folders(
             f"{output / existing[0]} exists; --overwrite replaces it, -o goes elsewhere"
         )
     pairs, unpaired = pair_cases(reference, prediction)
-    result = evaluate_cohort(
-        pairs, scheme=scheme, rules=rules, processes=processes, progress=progress
-    )
+    result = evaluate_cohort(pairs, scheme=scheme, rules=rules, processes=processes)
     result = CohortResult(result.metrics, sorted(unpaired + result.troubles))
     if result.troubles and not keep_going:
         raise UserError(describe_troubles(result.troubles, "--keep-going scores the others"))

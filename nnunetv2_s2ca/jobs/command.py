@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from submitit.helpers import DelayedSubmission
 
 from nnunetv2_s2ca.core.launcher import command_line, end, share_of_cores
-from nnunetv2_s2ca.core.lock import FoldLock
+from nnunetv2_s2ca.core.lock import Lock
 from nnunetv2_s2ca.core.signals import signals_as_exceptions
 
 
@@ -37,7 +37,7 @@ class NnUNetJob(ABC):
     def command(self) -> list[str]:
         """The command and its arguments, as of now; empty if there is nothing left to do."""
 
-    def lock(self) -> AbstractContextManager[FoldLock | None]:
+    def lock(self) -> AbstractContextManager[Lock | None]:
         """What is held while the command runs, if it must not run twice at a time."""
         return nullcontext()
 
@@ -58,7 +58,7 @@ class NnUNetJob(ABC):
         """What submitit queues again on a time-out: the same, since it goes by the files."""
         return DelayedSubmission(self)
 
-    def _run(self, command: Sequence[str], lock: FoldLock | None) -> None:
+    def _run(self, command: Sequence[str], lock: Lock | None) -> None:
         """Run the command in a session of its own, which ends with this process."""
         environment = os.environ | share_of_cores(self.cores)
         if self.gpu is not None:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.core.lock import FoldLock, lock_fold, training_in
+from nnunetv2_s2ca.core.lock import Lock, lock_fold, training_in
 from nnunetv2_s2ca.jobs.backends import LocalBackend, SlurmBackend
 from nnunetv2_s2ca.jobs.command import NnUNetJob
 from nnunetv2_s2ca.jobs.folds import FoldState, Model, fold_state, nnunet_folder
@@ -32,7 +32,7 @@ class TrainFold(NnUNetJob):
     fold: int
     device: str
 
-    def lock(self) -> AbstractContextManager[FoldLock]:
+    def lock(self) -> AbstractContextManager[Lock]:
         """The fold's: two trainings at a time would overwrite each other's checkpoints."""
         return lock_fold(self.model.fold(self.fold))
 

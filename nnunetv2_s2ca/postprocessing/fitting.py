@@ -10,18 +10,18 @@ truth, so the volumes are read once, and trying all sizes takes no time.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import cc3d
 import numpy as np
 
 from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.workers import map_cases
 from nnunetv2_s2ca.evaluation.boxes import bounding_box
 from nnunetv2_s2ca.evaluation.case import evaluate_case
-from nnunetv2_s2ca.evaluation.cohort import CasePair, map_in_processes, read_pair
+from nnunetv2_s2ca.evaluation.cohort import CasePair, read_pair
 from nnunetv2_s2ca.evaluation.regions import LabelScheme
 from nnunetv2_s2ca.evaluation.rules import rules_named
 from nnunetv2_s2ca.postprocessing.out_of_fold import out_of_fold_pairs
@@ -90,7 +90,6 @@ def fit_model(
     fill_holes: bool = False,
     processes: int = 1,
     overwrite: bool = False,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,
 ) -> tuple[Path, Fitted, list[int]]:
     """Fit the rules on a trained model's out-of-fold predictions and write them as JSON.
 
@@ -104,7 +103,6 @@ def fit_model(
         fill_holes: As in `fit_rules`.
         processes: How many cases to work on at a time.
         overwrite: Replace an existing `output`.
-        progress: Wraps the finished cases, given their number.
 
     Returns:
         The file, what it holds, and the folds that have no predictions and took no part.
@@ -122,9 +120,7 @@ def fit_model(
         reference = reference or folder / "gt_segmentations"
         splits = splits or folder / "splits_final.json"
     pairs, missing = out_of_fold_pairs(model, reference=reference, splits=splits)
-    fitted = fit_rules(
-        pairs, scheme=scheme, fill_holes=fill_holes, processes=processes, progress=progress
-    )
+    fitted = fit_rules(pairs, scheme=scheme, fill_holes=fill_holes, processes=processes)
     fitted.rules.write(
         output,
         fitted_on={
@@ -163,7 +159,6 @@ def fit_rules(
     scheme: LabelScheme,
     fill_holes: bool = False,
     processes: int = 1,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,
 ) -> Fitted:
     """Choose sizes that raise the mean Dice of `pairs`.
 
@@ -174,18 +169,11 @@ def fit_rules(
         scheme: Regions and labels of both.
         fill_holes: Fill holes, too, if that raises the mean Dice and lowers no region's.
         processes: How many cases to work on at a time.
-        progress: Wraps the finished cases, given their number.
 
     Raises:
         UserError: A file is damaged, grids differ, or a label is unknown.
     """
-    outcomes: Iterable[tuple[CasePair, dict[str, _Components]]] = map_in_processes(
-        _Counting(scheme), pairs, processes=processes
-    )
-    if progress is not None:
-        outcomes = progress(outcomes, len(pairs))
-    counted = {pair.case: components for pair, components in outcomes}
-    tables = [counted[pair.case] for pair in pairs]
+    tables = map_cases(_Counting(scheme), pairs, processes=processes, title="fit")
 
     def score(rules: PostprocessingRules, cases: Sequence[CasePair] = pairs) -> Scores:
         return _score(cases, rules, scheme=scheme, processes=processes)
@@ -347,7 +335,7 @@ class _Scoring:
 def _score(
     pairs: Sequence[CasePair], rules: PostprocessingRules, *, scheme: LabelScheme, processes: int
 ) -> Scores:
-    rows = [r for _, r in map_in_processes(_Scoring(scheme, rules), pairs, processes=processes)]
+    rows = map_cases(_Scoring(scheme, rules), pairs, processes=processes)
     means = np.array(rows).mean(axis=0)
     names = [region.name for region in scheme.regions]
     return Scores(

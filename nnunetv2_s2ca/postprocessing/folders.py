@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import check_output_folder
-from nnunetv2_s2ca.evaluation.cohort import describe_troubles, map_in_processes
+from nnunetv2_s2ca.core.workers import map_cases
+from nnunetv2_s2ca.evaluation.cohort import describe_troubles
 from nnunetv2_s2ca.evaluation.regions import LabelScheme
 from nnunetv2_s2ca.evaluation.segmentations import find_segmentations, read_labels
 from nnunetv2_s2ca.postprocessing.rules import PostprocessingRules, check_rules, postprocess
@@ -44,7 +43,6 @@ def postprocess_folder(
     scheme: LabelScheme,
     processes: int = 1,
     overwrite: bool = False,
-    progress: Callable[[Iterable[Any], int], Iterable[Any]] | None = None,
 ) -> Applied:
     """Write the post-processed predictions of `source` to `target`, under the same names.
 
@@ -55,7 +53,6 @@ def postprocess_folder(
         scheme: Regions and labels of the predictions.
         processes: How many cases to work on at a time.
         overwrite: Replace files of the same names in `target`.
-        progress: Wraps the finished cases, given their number.
 
     Raises:
         UserError: The folders are one, files exist, the labels have no place for the rules, or
@@ -74,12 +71,9 @@ def postprocess_folder(
     nearest = next(place for place in (target, *target.parents) if place.is_dir())
     with tempfile.TemporaryDirectory(prefix=".s2ca_", dir=nearest) as name:
         temporary = Path(name)
-        outcomes: Iterable[tuple[Path, bool | str]] = map_in_processes(
-            _Application(temporary, rules, scheme), paths, processes=processes
+        found = map_cases(
+            _Application(temporary, rules, scheme), paths, processes=processes, title="postprocess"
         )
-        if progress is not None:
-            outcomes = progress(outcomes, len(paths))
-        found = [outcome for _, outcome in outcomes]
         troubles = sorted(outcome for outcome in found if isinstance(outcome, str))
         if troubles:
             raise UserError(describe_troubles(troubles, "nothing is written"))

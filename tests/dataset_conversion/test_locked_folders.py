@@ -79,8 +79,8 @@ def test_folds_that_cannot_be_written_are_named(dataset, tmp_path, monkeypatch, 
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr(os, "mkdir", refuse)
-    folder = tmp_path / "nnUNet_preprocessed" / dataset.name
-    assert f"{folder} cannot be read or written: Permission denied" in run(
+    file = tmp_path / "nnUNet_preprocessed" / dataset.name / "splits_final.json"
+    assert f"{file} cannot be written: Permission denied" in run(
         capsys, "splits", "-d", 82, "--folds", 2
     )
 
@@ -91,7 +91,7 @@ def test_export_to_a_locked_folder_is_refused(dataset, tmp_path, lock, capsys, p
     lock(tmp_path / "locked")
     message = run(capsys, "export", "-d", 82, "-i", dataset / "labelsTr", "-o", tmp_path / place)
     assert f"{tmp_path / place}" in message
-    assert "cannot be read" in message
+    assert "cannot be" in message
     assert "Permission denied" in message
 
 

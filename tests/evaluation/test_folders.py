@@ -278,7 +278,7 @@ def test_a_damaged_dataset_json_is_named(tmp_path, content):
 
 
 def test_a_folder_in_the_place_of_dataset_json_is_named(tmp_path):
-    with pytest.raises(UserError, match=f"{tmp_path} cannot be read: Is a directory"):
+    with pytest.raises(UserError, match=f"{tmp_path} is a folder; expected a file"):
         scheme_of_dataset(tmp_path)
 
 

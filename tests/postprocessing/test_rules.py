@@ -290,7 +290,7 @@ def test_an_output_that_is_a_file_is_refused(predictions, capsys):
 
 def test_a_folder_in_the_place_of_the_rules_is_named(predictions, capsys):
     assert run("-i", predictions, "-o", predictions.parent / "out", "--apply", predictions) == 1
-    assert f"{predictions} cannot be read" in capsys.readouterr().err
+    assert f"{predictions} is a folder; expected a file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

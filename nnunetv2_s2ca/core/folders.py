@@ -1,0 +1,142 @@
+"""Replacing a folder as a whole, without ever touching the input or losing what was there."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
+from nnunetv2_s2ca.core.lock import output_lock
+from nnunetv2_s2ca.core.paths import resolved
+
+# endings of the hidden names beside a folder that is replaced: its successor while that is
+# written, itself while its successor takes its place, and what is being deleted
+UNFINISHED, FORMER, DELETED = HIDDEN = ("partial", "former", "deleted")
+
+
+def check_apart(output: Path, *inputs: Path) -> None:
+    """Refuse an output that is an input, holds one, or lies in one: replacing it would delete it.
+
+    Links are followed, and the hidden names that `replaced_folder` uses count as the output.
+
+    Raises:
+        UserError: They overlap.
+    """
+    place = resolved(output)
+    places = [place, *(_hidden(place, ending) for ending in HIDDEN)]
+    outputs = {_identity(mine) for mine in places} - {None}
+    above_output = {_identity(folder) for folder in (place, *place.parents)} - {None}
+    above_inputs: dict[Path, set[tuple[int, int] | None]] = {}  # thousands lie in a few folders
+    for source in inputs:
+        its_place = resolved(source)
+        its_folder = its_place.parent
+        if its_folder not in above_inputs:
+            above_inputs[its_folder] = {_identity(p) for p in (its_folder, *its_folder.parents)}
+        own = _identity(its_place)
+        if own in outputs | above_output or outputs & above_inputs[its_folder]:
+            raise UserError(
+                f"the input {source} and the output {output} overlap: one is the other, or lies in "
+                "it, so that replacing the output would delete the input. Choose another output"
+            )
+
+
+@contextmanager
+def replaced_folder(target: Path, *, overwrite: bool, resume: bool = False) -> Iterator[Path]:
+    """Yield a hidden, empty folder beside `target`, which becomes `target` if the block ends well.
+
+    While the block runs, this process holds the output's lock. If it fails, what was at `target`
+    is there as before. What killed runs have left is removed, and a folder that such a run had
+    moved aside comes back. Where `target` is a link, what it points to is replaced.
+
+    Args:
+        target: The folder, which may exist if `overwrite` is set.
+        overwrite: Replace an existing folder.
+        resume: After an interruption, which is anything but an `Exception`, keep the hidden folder,
+            and yield it as it is the next time.
+
+    Raises:
+        UserError: `target` is no folder, or exists and is not to be replaced; it cannot be written;
+            another process writes it.
+    """
+    with output_lock(target):
+        place = resolved(target)
+        new = _prepare(place)
+        _check_replaceable(target, overwrite=overwrite)
+        _make_empty(new, keep=resume)
+        try:
+            yield new
+            _put_in_place(new, place)
+        except BaseException as error:
+            if isinstance(error, Exception) or not resume:
+                shutil.rmtree(new, ignore_errors=True)
+            raise
+
+
+def _hidden(place: Path, ending: str) -> Path:
+    return place.with_name(f".{place.name}.{ending}")
+
+
+@disk_errors_named("written")
+def _prepare(place: Path) -> Path:
+    """Clear up after a killed run; returns the name for the new folder."""
+    for ending in HIDDEN:
+        name = _hidden(place, ending)
+        if name.is_symlink() or (name.exists() and not name.is_dir()):
+            kind = "link" if name.is_symlink() else "file"
+            raise UserError(
+                f"{name} is a {kind}, but {place} needs this name while it is written; move it away"
+            )
+    former = _hidden(place, FORMER)
+    if former.exists() and not place.exists():
+        former.rename(place)  # the run was killed before the new folder took its place
+    _delete(former)
+    return _hidden(place, UNFINISHED)
+
+
+@disk_errors_named("written")
+def _check_replaceable(target: Path, *, overwrite: bool) -> None:
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target} is a file; expected a folder, or nothing. Move the file away")
+    if target.exists() and not overwrite and any(target.iterdir()):
+        raise UserError(f"{target} exists; use --overwrite to replace it, or choose another name")
+
+
+@disk_errors_named("written")
+def _make_empty(folder: Path, *, keep: bool) -> None:
+    if not keep:
+        _delete(folder)
+    folder.mkdir(exist_ok=True)
+
+
+@disk_errors_named("written")
+def _put_in_place(new: Path, place: Path) -> None:
+    former = _hidden(place, FORMER)
+    if place.exists():
+        place.rename(former)
+    try:
+        new.rename(place)
+    except BaseException:
+        if former.exists():
+            former.rename(place)
+        raise
+    _delete(former)
+
+
+def _delete(folder: Path) -> None:
+    """Delete a folder under a name that no later run takes for a whole one."""
+    deleted = folder.with_name(folder.name.rpartition(".")[0] + f".{DELETED}")
+    shutil.rmtree(deleted, ignore_errors=True)
+    if folder.exists():
+        folder.rename(deleted)
+        shutil.rmtree(deleted, ignore_errors=True)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells files apart, whatever their names are; None if there is no such file."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_dev, state.st_ino
