@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from nnunetv2_s2ca.core.errors import UserError
 
 if TYPE_CHECKING:
-    from nnunetv2_s2ca.evaluation.regions import LabelScheme
     from nnunetv2_s2ca.jobs.backends import LocalBackend, SlurmBackend
 
 
@@ -307,24 +306,34 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_evaluate(args: argparse.Namespace) -> int:
-    from nnunetv2_s2ca.evaluation.cohort import pair_cases
     from nnunetv2_s2ca.evaluation.folders import evaluate_folders
-    from nnunetv2_s2ca.evaluation.official import load_official, run_official
-    from nnunetv2_s2ca.evaluation.regions import find_dataset_json, scheme_of_dataset
+    from nnunetv2_s2ca.evaluation.label_meaning import check_labels_are_of_edition
+    from nnunetv2_s2ca.evaluation.official import load_official
+    from nnunetv2_s2ca.evaluation.regions import (
+        find_dataset_json,
+        scheme_of_dataset,
+        scheme_of_edition,
+    )
     from nnunetv2_s2ca.evaluation.results import DEFAULT_FOLDER, summarise_regions
     from nnunetv2_s2ca.evaluation.rules import default_rules, rules_named
     from nnunetv2_s2ca.reporting.tables import evaluation_table
 
     if args.official and not args.edition:
         raise UserError("--official needs --edition, since it knows the challenge's labels only")
+    if args.edition and args.djfile:
+        raise UserError("--edition says which labels the files hold; leave out -djfile")
     rules = rules_named(
         args.rules or default_rules(args.edition), edition=args.edition, tolerance=args.tolerance
     )
     if args.edition:
-        scheme = _scheme_of_edition(args.edition)
+        scheme = scheme_of_edition(args.edition)
+        for folder in (args.pred, args.ref):
+            check_labels_are_of_edition(folder, edition=args.edition, scheme=scheme)
     else:
-        scheme = scheme_of_dataset(args.djfile or find_dataset_json(args.pred, args.ref))
-    official = load_official(args.edition) if args.official else None
+        otherwise = ", or, for labels as the challenge has them, the --edition"
+        scheme = scheme_of_dataset(
+            args.djfile or find_dataset_json(args.pred, args.ref, otherwise=otherwise)
+        )
     output = args.o or args.pred / DEFAULT_FOLDER
     result = evaluate_folders(
         args.ref,
@@ -335,28 +344,14 @@ def _run_evaluate(args: argparse.Namespace) -> int:
         processes=args.processes or os.cpu_count() or 1,
         keep_going=args.keep_going,
         overwrite=args.overwrite,
+        official=load_official(args.edition) if args.official else None,
     )
     summaries = summarise_regions(result, rules)
     print(evaluation_table(summaries, rules=rules, cases=len(result.metrics)))
     print(f"\nmetrics.csv and summary.json are in {output}")
-    if official is not None:
-        pairs = [pair for pair in pair_cases(args.ref, args.pred)[0] if pair.case in result.metrics]
-        print(f"wrote {run_official(pairs, output, evaluator=official)}")
-    for trouble in result.troubles:
-        print(f"not evaluated: {trouble}", file=sys.stderr)
-    return int(bool(result.troubles))
-
-
-def _scheme_of_edition(name: str) -> LabelScheme:
-    from nnunetv2_s2ca.brats.editions import edition_named
-    from nnunetv2_s2ca.evaluation.regions import SCORED_BESIDES, scheme_of_regions
-
-    edition = edition_named(name)
-    regions = {
-        region: tuple(edition.source_labels[label] for label in labels)
-        for region, labels in edition.regions.items()
-    }
-    return scheme_of_regions(regions | SCORED_BESIDES.get(name, {}))
+    for problem in result.problems:
+        print(f"not evaluated: {problem}", file=sys.stderr)
+    return int(bool(result.problems))
 
 
 def _add_compare(commands: argparse._SubParsersAction) -> None:
@@ -378,12 +373,16 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_compare(args: argparse.Namespace) -> int:
-    from nnunetv2_s2ca.evaluation.results import compare_tables, read_metrics, unpaired
+    from nnunetv2_s2ca.core.files import check_output_folder
+    from nnunetv2_s2ca.evaluation.comparison import compare_tables, unpaired
+    from nnunetv2_s2ca.evaluation.metrics_table import read_metrics
     from nnunetv2_s2ca.evaluation.rules import rules_named
     from nnunetv2_s2ca.reporting.tables import comparison_table, write_comparison
 
-    if args.o and args.o.exists():
-        raise UserError(f"{args.o} exists; name another file")
+    if args.o:
+        check_output_folder(args.o.parent)
+        if args.o.exists():
+            raise UserError(f"{args.o} exists; name another file")
     first, second = read_metrics(args.first), read_metrics(args.second)
     comparisons = compare_tables(
         first,
@@ -399,8 +398,8 @@ def _run_compare(args: argparse.Namespace) -> int:
     if args.o:
         write_comparison(args.o, comparisons)
     left_over = unpaired(first, second)
-    for trouble in left_over:
-        print(f"not compared: {trouble}", file=sys.stderr)
+    for difference in left_over:
+        print(f"not compared: {difference}", file=sys.stderr)
     return int(bool(left_over))
 
 
@@ -454,16 +453,14 @@ def _run_postprocess(args: argparse.Namespace) -> None:
 
 
 def _fit_postprocessing(args: argparse.Namespace) -> None:
-    from nnunetv2_s2ca.evaluation.regions import find_dataset_json, scheme_of_dataset
-    from nnunetv2_s2ca.postprocessing.fitting import fit_model
+    from nnunetv2_s2ca.postprocessing.trained_model import fit_model
     from nnunetv2_s2ca.reporting.tables import fit_table
 
     if args.m is None:
         raise UserError("--fit needs -m, the folder of the trained model")
-    scheme = scheme_of_dataset(args.djfile or find_dataset_json(args.m))
     path, fitted, missing = fit_model(
         args.m,
-        scheme=scheme,
+        dataset_json=args.djfile,
         output=args.o,
         reference=args.ref,
         splits=args.splits,

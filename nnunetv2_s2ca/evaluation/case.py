@@ -19,15 +19,16 @@ from nnunetv2_s2ca.evaluation.surfaces import Spacing, surfel_distances
 class RegionMetrics:
     """The metrics of one region of one case.
 
-    Not a number stands for what is undefined: sensitivity without a reference, precision without
-    a prediction, and what the rules leave out.
+    Not a number stands for what is undefined: precision without a prediction, sensitivity without
+    a reference by all rules but those of 2023, and what the rules leave out.
 
     Attributes:
         region: Name of the region.
         dice: Dice, 0 to 1.
         hd95_mm: 95th percentile of the Hausdorff distance in mm.
         nsd: Normalised surface Dice at the rules' tolerance, 0 to 1.
-        sensitivity: Share of the reference's voxels that were predicted.
+        sensitivity: Share of the reference's voxels that were predicted; of an empty reference,
+            the rules' `empty_sensitivity`.
         specificity: Share of the voxels outside the reference that were not predicted.
         precision: Share of the predicted voxels that are in the reference.
         reference_ml: Volume of the reference in ml.
@@ -132,7 +133,7 @@ def _evaluate_region(
         dice=dice,
         hd95_mm=hd95,
         nsd=nsd,
-        sensitivity=common / positive if positive else math.nan,
+        sensitivity=common / positive if positive else rules.empty_sensitivity[predicted > 0],
         specificity=1 - (predicted - common) / negative if negative else math.nan,
         precision=common / predicted if predicted else math.nan,
         reference_ml=positive * voxel_ml,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.core.workers import map_cases
+from nnunetv2_s2ca.evaluation.attempts import Problem, attempt_cases
 from nnunetv2_s2ca.evaluation.case import RegionMetrics, evaluate_case
 from nnunetv2_s2ca.evaluation.regions import LabelScheme
 from nnunetv2_s2ca.evaluation.rules import Rules
@@ -37,6 +38,7 @@ class CasePair:
     prediction: Path
 
     def __str__(self) -> str:
+        """The case, for errors."""
         return self.case
 
 
@@ -46,11 +48,11 @@ class CohortResult:
 
     Attributes:
         metrics: The metrics of each evaluated case, by case identifier, sorted.
-        troubles: One sentence for each case that could not be evaluated.
+        problems: One sentence for each case that could not be evaluated.
     """
 
     metrics: dict[str, list[RegionMetrics]]
-    troubles: list[str]
+    problems: list[str]
 
 
 def pair_cases(reference: Path, prediction: Path) -> tuple[list[CasePair], list[str]]:
@@ -65,17 +67,17 @@ def pair_cases(reference: Path, prediction: Path) -> tuple[list[CasePair], list[
         for case in references
         if case in predictions
     ]
-    troubles = [
+    problems = [
         f"{case}: no prediction in {prediction}" for case in references.keys() - predictions
     ]
-    troubles += [f"{case}: no reference in {reference}" for case in predictions.keys() - references]
+    problems += [f"{case}: no reference in {reference}" for case in predictions.keys() - references]
     if not pairs:
         raise UserError(
             f"{reference} and {prediction} have no case in common: the first holds "
             f"{next(iter(references))} and {len(references) - 1} more, the second "
             f"{next(iter(predictions))} and {len(predictions) - 1} more"
         )
-    return pairs, sorted(troubles)
+    return pairs, sorted(problems)
 
 
 def read_pair(pair: CasePair, *, scheme: LabelScheme) -> tuple[np.ndarray, np.ndarray, Spacing]:
@@ -112,46 +114,26 @@ def evaluate_pair(pair: CasePair, *, scheme: LabelScheme, rules: Rules) -> list[
 
 
 def evaluate_cohort(
-    pairs: Sequence[CasePair],
-    *,
-    scheme: LabelScheme,
-    rules: Rules,
-    processes: int = 1,
+    pairs: Sequence[CasePair], *, scheme: LabelScheme, rules: Rules, processes: int = 1
 ) -> CohortResult:
-    """The metrics of many cases; a case that fails is named among the troubles.
+    """The metrics of many cases; a case that fails is named among the problems.
 
     Args:
         pairs: The cases.
         scheme: What is scored.
         rules: The rules to score by.
         processes: How many cases to work on at a time; 1 stays in this process.
+
+    Raises:
+        UserError: A worker was killed.
     """
+    evaluate = partial(evaluate_pair, scheme=scheme, rules=rules)
+    outcomes = attempt_cases(evaluate, pairs, processes=processes, title="evaluate")
     metrics: dict[str, list[RegionMetrics]] = {}
-    troubles: list[str] = []
-    outcomes = map_cases(_Evaluation(scheme, rules), pairs, processes=processes, title="evaluate")
+    problems: list[str] = []
     for pair, outcome in zip(pairs, outcomes, strict=True):
-        if isinstance(outcome, str):
-            troubles.append(outcome)
+        if isinstance(outcome, Problem):
+            problems.append(outcome.text)
         else:
             metrics[pair.case] = outcome
-    return CohortResult(dict(sorted(metrics.items())), sorted(troubles))
-
-
-def describe_troubles(troubles: Sequence[str], consequence: str) -> str:
-    """The text of an error about cases, a line each, with what follows from it."""
-    what = "1 case has a trouble" if len(troubles) == 1 else f"{len(troubles)} cases have troubles"
-    return "\n  ".join([f"{what} ({consequence}):", *troubles])
-
-
-@dataclass(frozen=True)
-class _Evaluation:
-    """Evaluates a pair; a class, since workers that are started afresh need it pickled."""
-
-    scheme: LabelScheme
-    rules: Rules
-
-    def __call__(self, pair: CasePair) -> list[RegionMetrics] | str:
-        try:
-            return evaluate_pair(pair, scheme=self.scheme, rules=self.rules)
-        except UserError as error:
-            return str(error)
+    return CohortResult(dict(sorted(metrics.items())), sorted(problems))

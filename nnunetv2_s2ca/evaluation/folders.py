@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from nnunetv2_s2ca.core.added_files import added_files
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.core.files import check_output_folder
-from nnunetv2_s2ca.evaluation.cohort import (
-    CohortResult,
-    describe_troubles,
-    evaluate_cohort,
-    pair_cases,
-)
+from nnunetv2_s2ca.evaluation.attempts import describe_problems
+from nnunetv2_s2ca.evaluation.cohort import CohortResult, evaluate_cohort, pair_cases
+from nnunetv2_s2ca.evaluation.official import OFFICIAL_CSV, OFFICIAL_JSON, run_official
 from nnunetv2_s2ca.evaluation.regions import LabelScheme
 from nnunetv2_s2ca.evaluation.results import METRICS_FILE, SUMMARY_FILE, write_results
 from nnunetv2_s2ca.evaluation.rules import Rules
@@ -27,6 +25,7 @@ def evaluate_folders(
     processes: int = 1,
     keep_going: bool = False,
     overwrite: bool = False,
+    official: Any = None,
 ) -> CohortResult:
     """Score the predictions of a folder and write `metrics.csv` and `summary.json`.
 
@@ -37,26 +36,29 @@ def evaluate_folders(
         scheme: Regions and labels of both folders.
         rules: The rules to score by.
         processes: How many cases to work on at a time.
-        keep_going: Score the sound cases where others have troubles, which the result names.
+        keep_going: Score the sound cases where others have problems, which the result names.
         overwrite: Replace results that `output` holds.
+        official: From `load_official`, to have the challenge's own program score the cases, too,
+            and write its files.
 
     Raises:
-        UserError: Results exist already; `output` is a file; a folder is missing or empty; or,
-            without `keep_going`, any case has a trouble. All of them are named, and nothing is
+        UserError: Results exist already; `output` cannot be written; a folder is missing or empty;
+            or, without `keep_going`, any case has a problem. All of them are named, and nothing is
             written.
     """
-    check_output_folder(output)
-    existing = [name for name in (METRICS_FILE, SUMMARY_FILE) if (output / name).exists()]
-    if existing and not overwrite:
-        raise UserError(
-            f"{output / existing[0]} exists; --overwrite replaces it, -o goes elsewhere"
-        )
+    names = [METRICS_FILE, SUMMARY_FILE]
+    if official is not None:
+        names += [OFFICIAL_CSV, OFFICIAL_JSON]
     pairs, unpaired = pair_cases(reference, prediction)
-    result = evaluate_cohort(pairs, scheme=scheme, rules=rules, processes=processes)
-    result = CohortResult(result.metrics, sorted(unpaired + result.troubles))
-    if result.troubles and not keep_going:
-        raise UserError(describe_troubles(result.troubles, "--keep-going scores the others"))
-    if not result.metrics:
-        raise UserError(describe_troubles(result.troubles, "no case could be evaluated"))
-    write_results(output, result, rules=rules, reference=reference, prediction=prediction)
+    with added_files(output, names, overwrite=overwrite) as folder:
+        result = evaluate_cohort(pairs, scheme=scheme, rules=rules, processes=processes)
+        result = CohortResult(result.metrics, sorted(unpaired + result.problems))
+        if result.problems and not keep_going:
+            raise UserError(describe_problems(result.problems, "--keep-going scores the others"))
+        if not result.metrics:
+            raise UserError(describe_problems(result.problems, "no case could be evaluated"))
+        write_results(folder, result, rules=rules, reference=reference, prediction=prediction)
+        if official is not None:
+            scored = [pair for pair in pairs if pair.case in result.metrics]
+            run_official(scored, folder, evaluator=official)
     return result

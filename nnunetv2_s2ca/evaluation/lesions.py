@@ -118,7 +118,9 @@ def matched_lesions_2026(
     """The lesion-wise scores of `brats-evaluation`: components matched one to one by Dice.
 
     Means are over the matched pairs alone. Without any pair they are what `rules` say of an empty
-    region, or of regions without overlap.
+    region, or of regions without overlap. Which of several equally good matchings is taken depends
+    on the order of the components: as in `brats-evaluation`, they are numbered by their first
+    voxel in the order of the file, the first axis fastest.
 
     Args:
         reference: Boolean mask of shape `(H, W, D)`.
@@ -126,7 +128,9 @@ def matched_lesions_2026(
         spacing: Voxel size in mm along each axis.
         rules: The rules of 2026.
     """
-    lesions, predicted = _components(reference), _components(prediction)
+    # cc3d numbers components in the order of the array's memory
+    lesions = _components(np.asfortranarray(reference))
+    predicted = _components(np.asfortranarray(prediction))
     boxes, predicted_boxes = find_objects(lesions), find_objects(predicted)
     pairs = _match_by_dice(lesions, predicted, len(boxes), len(predicted_boxes))
 
@@ -198,8 +202,8 @@ def _match_by_dice(
     lesions: np.ndarray, predicted: np.ndarray, lesion_count: int, predicted_count: int
 ) -> list[tuple[int, int]]:
     """Pairs (lesion, predicted lesion) of overlapping components with the largest sum of Dice."""
-    sizes = np.bincount(lesions.reshape(-1), minlength=lesion_count + 1)
-    predicted_sizes = np.bincount(predicted.reshape(-1), minlength=predicted_count + 1)
+    sizes = np.bincount(lesions.ravel(order="K"), minlength=lesion_count + 1)
+    predicted_sizes = np.bincount(predicted.ravel(order="K"), minlength=predicted_count + 1)
     overlap = (lesions > 0) & (predicted > 0)
     common = np.zeros((lesion_count + 1, predicted_count + 1))
     np.add.at(common, (lesions[overlap], predicted[overlap]), 1)

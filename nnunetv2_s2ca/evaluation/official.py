@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.core.files import whole_file
 from nnunetv2_s2ca.evaluation.cohort import CasePair
 
 OFFICIAL_JSON = "official.json"
@@ -62,16 +61,13 @@ def load_official(edition: str) -> Any:
     return Panoptica_Evaluator.load_from_config(str(brats_evaluation.config_path(config)))
 
 
-def run_official(pairs: Sequence[CasePair], output: Path, *, evaluator: Any) -> Path:
+def run_official(pairs: Sequence[CasePair], output: Path, *, evaluator: Any) -> None:
     """Run `brats-evaluation` on files in the edition's own labels.
 
     Args:
         pairs: The cases.
         output: Folder for its json and its csv.
         evaluator: From `load_official`.
-
-    Returns:
-        The csv file.
 
     Raises:
         UserError: It failed.
@@ -86,9 +82,7 @@ def run_official(pairs: Sequence[CasePair], output: Path, *, evaluator: Any) -> 
         if "error" in scores:
             raise UserError(f"{pair.case}: brats-evaluation failed: {scores['error']}")
         metrics.append(scores)
-    with whole_file(output / OFFICIAL_JSON) as path:
-        # numpy's numbers are no JSON of their own
-        path.write_text(json.dumps({"metrics": metrics, "missings": []}, indent=2, default=float))
-        with whole_file(output / OFFICIAL_CSV) as table:
-            brats_evaluation.parse_seg_results(str(path), str(table))
-    return output / OFFICIAL_CSV
+    # numpy's numbers are no JSON of their own
+    content = json.dumps({"metrics": metrics, "missings": []}, indent=2, default=float)
+    (output / OFFICIAL_JSON).write_text(content, encoding="utf-8")
+    brats_evaluation.parse_seg_results(str(output / OFFICIAL_JSON), str(output / OFFICIAL_CSV))

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunetv2_s2ca.brats.editions import edition_named
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json
+from nnunetv2_s2ca.core.text import in_few_words
 
 # The names that nnU-Net's BraTS converters give the regions, in any spelling, and the challenge's.
 SHORT_NAMES = {
@@ -27,6 +29,9 @@ SHORT_NAMES = {
 
 # How many unknown labels an error names: an image in the place of labels has thousands
 NAMED_LABELS = 5
+
+# The largest label that nnU-Net can write: its predictions are uint8, or uint16
+LARGEST_LABEL = 65535
 
 # Single labels, as the source has them, that the challenge scores besides the regions that a
 # network is trained on: settings of brats-evaluation 0.0.10, and dataset.json of the MSD
@@ -97,45 +102,91 @@ def short_name(name: str) -> str:
 
 
 def scheme_of_regions(regions: Mapping[str, Sequence[int]]) -> LabelScheme:
-    """The scheme of regions given by name; their labels and background are all that may occur."""
-    scheme = tuple(Region(short_name(name), tuple(labels)) for name, labels in regions.items())
-    return LabelScheme(scheme, frozenset({0}.union(*(region.labels for region in scheme))))
+    """The scheme of regions given by name; their labels and background are all that may occur.
+
+    Raises:
+        UserError: Two names are two spellings of one region.
+    """
+    spellings: dict[str, str] = {}
+    scheme = []
+    for name, labels in regions.items():
+        short = short_name(name)
+        other = spellings.setdefault(short, name)
+        if other != name:
+            raise UserError(f"{other!r} and {name!r} both mean {short}; rename one of them")
+        scheme.append(Region(short, tuple(labels)))
+    return LabelScheme(tuple(scheme), frozenset({0}.union(*(region.labels for region in scheme))))
+
+
+def scheme_of_edition(name: str) -> LabelScheme:
+    """The regions that an edition scores, in its own labels.
+
+    Raises:
+        UserError: An unknown edition.
+    """
+    edition = edition_named(name)
+    regions = {
+        region: tuple(edition.source_labels[label] for label in labels)
+        for region, labels in edition.regions.items()
+    }
+    return scheme_of_regions(regions | SCORED_BESIDES.get(name, {}))
 
 
 def scheme_of_dataset(dataset_json: Path) -> LabelScheme:
     """The regions, or plain labels, that an nnU-Net `dataset.json` declares.
 
     Raises:
-        UserError: The file is missing, is not JSON, or has no labels as nnU-Net has them.
+        UserError: The file is missing, is not JSON, or has no labels as nnU-Net has them; two
+            names mean one region; or the `ignore` label belongs to a region.
     """
     labels = read_json(dataset_json).get("labels")
     if not isinstance(labels, dict) or not labels.keys() - {"ignore"} > {"background"}:
         raise UserError(
             f"{dataset_json}: expected nnU-Net's `labels`, with a `background` and more, found "
-            f"{labels!r}"
+            f"{in_few_words(labels)}"
         )
-    regions = {
-        name: value if isinstance(value, list) and name != "ignore" else [value]
-        for name, value in labels.items()
-        if name != "background"
-    }
-    for name, values in regions.items():
-        if not values or any(type(value) is not int or value < 1 for value in values):
+    if labels["background"] != 0 or type(labels["background"]) is not int:
+        raise UserError(
+            f"{dataset_json}: expected the label 0 for `background`, found "
+            f"{in_few_words(labels['background'])}"
+        )
+    regions = {}
+    for name, value in labels.items():
+        if name == "background":
+            continue
+        if not name.isprintable():
+            raise UserError(f"{dataset_json}: label {name!a}: expected a name that can be printed")
+        values = value if isinstance(value, list) and name != "ignore" else [value]
+        if not values or any(type(v) is not int or not 0 < v <= LARGEST_LABEL for v in values):
             raise UserError(
-                f"{dataset_json}: label {name!r}: expected a whole number above 0, or a region's "
-                f"list of them, found {labels[name]!r}"
+                f"{dataset_json}: label {name!r}: expected a whole number from 1 to "
+                f"{LARGEST_LABEL}, or a region's list of them, found {in_few_words(value)}"
             )
+        regions[name] = tuple(dict.fromkeys(values))
     (ignore,) = regions.pop("ignore", [None])
-    scheme = scheme_of_regions(regions)
+    try:
+        scheme = scheme_of_regions(regions)
+    except UserError as error:
+        raise UserError(f"{dataset_json}: {error}") from error
     if ignore is None:
         return scheme
+    if ignore in scheme.labels:
+        name = next(name for name, values in regions.items() if ignore in values)
+        raise UserError(
+            f"{dataset_json}: {ignore} is the `ignore` label and a label of {name!r}; ignored "
+            "voxels need a label of their own"
+        )
     return LabelScheme(scheme.regions, scheme.labels | {ignore}, ignore_label=ignore)
 
 
-def find_dataset_json(*folders: Path) -> Path:
+def find_dataset_json(*folders: Path, otherwise: str = "") -> Path:
     """The `dataset.json` of the first of `folders` that has one, or whose parent has.
 
     nnU-Net puts it beside predictions, and one level above `labelsTr`.
+
+    Args:
+        folders: Where to look.
+        otherwise: What else the user may do where there is none, besides -djfile.
 
     Raises:
         UserError: None has.
@@ -145,6 +196,6 @@ def find_dataset_json(*folders: Path) -> Path:
             if candidate.is_file():
                 return candidate
     raise UserError(
-        f"no dataset.json in {' or '.join(map(str, folders))}; name nnU-Net's file with -djfile, "
-        "or, for labels as the challenge has them, the --edition"
+        f"no dataset.json in {' or '.join(map(str, folders))}; name nnU-Net's file with -djfile"
+        f"{otherwise}"
     )

@@ -55,6 +55,8 @@ class Rules:
         no_overlap: The same where both hold voxels but none in common; `None` for what the
             formulas give.
         lesions: The sizes of the lesion-wise rule of 2023; `None` for the matching of 2026.
+        empty_sensitivity: Sensitivity where the reference is empty, if the prediction is empty,
+            too, and if it is not. The program of 2023 gives 1 and 0; elsewhere it is undefined.
         infinity_in_means: What an infinite HD95 counts in means, in mm.
     """
 
@@ -64,6 +66,7 @@ class Rules:
     one_empty: tuple[float, float, float]
     no_overlap: tuple[float, float, float] | None
     lesions: LesionRule2023 | None
+    empty_sensitivity: tuple[float, float]
     infinity_in_means: float
 
     @property
@@ -112,15 +115,25 @@ class Rules:
         if self.name == "brats-2026":
             return (
                 "Region empty in both: left out of the mean; in one, or without overlap: Dice 0, "
-                f"NSD 0, HD95 infinite ({self.infinity_in_means:g} mm in means). Lesions matched "
-                "one to one by Dice; lesion-wise means are over matched lesions."
+                f"NSD 0, HD95 infinite ({self.infinity_in_means:g} mm in means). "
+                f"{self._sensitivity_text()} Lesions matched one to one by Dice; lesion-wise means "
+                "are over matched lesions."
             )
         assert self.lesions is not None
         return (
             f"Region empty in both: Dice 1, HD95 0 mm; in one: Dice 0, HD95 {self.one_empty[2]:g} "
-            f"mm. Lesion-wise by the rule of 2023: {self.lesions.dilations} dilations, lesions "
-            f"over {self.lesions.smallest_mm3:g} mm³, a missed or false lesion Dice 0, "
-            f"HD95 {DIAGONAL_2023_MM:g} mm."
+            f"mm. {self._sensitivity_text()} Lesion-wise by the rule of 2023: "
+            f"{self.lesions.dilations} dilations, lesions over {self.lesions.smallest_mm3:g} mm³, "
+            f"a missed or false lesion Dice 0, HD95 {DIAGONAL_2023_MM:g} mm."
+        )
+
+    def _sensitivity_text(self) -> str:
+        both, reference = self.empty_sensitivity
+        if math.isnan(both):
+            return "Sensitivity of an empty reference: left out of the mean."
+        return (
+            f"Sensitivity of an empty reference: {both:g} if the prediction is empty, too, else "
+            f"{reference:g}."
         )
 
 
@@ -148,6 +161,7 @@ def rules_named(name: str, *, edition: str | None = None, tolerance: float | Non
             one_empty=(0.0, 0.0, math.inf),
             no_overlap=(0.0, 0.0, math.inf),
             lesions=None,
+            empty_sensitivity=(math.nan, math.nan),
             infinity_in_means=DIAGONAL_2026_MM,
         )
     classic = Rules(
@@ -157,6 +171,7 @@ def rules_named(name: str, *, edition: str | None = None, tolerance: float | Non
         one_empty=(0.0, 0.0, DIAGONAL_MM),
         no_overlap=None,
         lesions=_lesion_rule_of(edition),
+        empty_sensitivity=(math.nan, math.nan),
         infinity_in_means=DIAGONAL_MM,
     )
     if name == "classic":
@@ -166,6 +181,7 @@ def rules_named(name: str, *, edition: str | None = None, tolerance: float | Non
             classic,
             name=name,
             one_empty=(0.0, 0.0, DIAGONAL_2023_MM),
+            empty_sensitivity=(1.0, 0.0),
             infinity_in_means=DIAGONAL_2023_MM,
         )
     raise UserError(f"unknown rules {name!r}; there are {', '.join(RULES)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,19 +10,20 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
 from nnunetv2_s2ca.core.nifti import READ_ERRORS, load_nifti, read_voxels
 from nnunetv2_s2ca.evaluation.surfaces import Spacing
 
 FILE_ENDINGS = (".nii.gz", ".nii")
 
 # How BraTS marks segmentations: `_seg`, since 2023 `-seg`, in radiotherapy `_gtv`
-SUFFIX = re.compile(r"[_-](seg|gtv)$", re.IGNORECASE)
+SUFFIX = re.compile(r"[_-](seg|gtv)\Z", re.IGNORECASE)
 
 # Two headers of one grid may differ by the rounding of float32, in mm and in direction cosines.
 GEOMETRY_TOLERANCE = 1e-3
 
 
+@disk_errors_named("read")
 def find_segmentations(folder: Path) -> dict[str, Path]:
     """The segmentations of a folder by case identifier, sorted.
 
@@ -63,7 +65,8 @@ def read_labels(path: Path) -> tuple[np.ndarray, nib.Nifti1Image]:
         Integers of shape `(H, W, D)` in the file's own order of axes, and the image.
 
     Raises:
-        UserError: The file cannot be read, is not 3D, or holds a value that is no whole number.
+        UserError: The file cannot be read, is not 3D, holds a value that is no whole number, or
+            its affine or voxel size is none.
     """
     try:
         image, values = load_nifti(path), read_voxels(path)
@@ -71,6 +74,12 @@ def read_labels(path: Path) -> tuple[np.ndarray, nib.Nifti1Image]:
         raise UserError(f"{path} cannot be read as NIfTI, it may be damaged: {error}") from error
     if values.ndim != 3:
         raise UserError(f"{path}: expected a 3D image of labels, found shape {values.shape}")
+    spacing = spacing_of(image)
+    if not np.isfinite(image.affine).all() or not all(0 < size < math.inf for size in spacing):
+        raise UserError(
+            f"{path}: expected an affine of finite numbers and voxels larger than 0 mm, found the "
+            f"affine {image.affine[:3].tolist()} and voxels of {_rounded(spacing)} mm"
+        )
     if np.issubdtype(values.dtype, np.integer):
         return values, image
     if not np.issubdtype(values.dtype, np.floating):

@@ -12,6 +12,10 @@ from scipy import stats
 RESAMPLES = 5000
 SEED = 20240901
 
+# Up to so many cases, a resample of one case alone has a probability of over 2.5 % (1/4 for two,
+# 1/27 for three), so that the bootstrap's 95 % interval ends at the smallest and largest value
+MOST_CASES_OF_A_RANGE = 3
+
 
 @dataclass(frozen=True)
 class Summary:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import filecmp
 import shutil
-import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
-from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.added_files import added_files
 from nnunetv2_s2ca.core.files import check_output_folder
-from nnunetv2_s2ca.core.workers import map_cases
-from nnunetv2_s2ca.evaluation.cohort import describe_troubles
+from nnunetv2_s2ca.core.folders import check_apart
+from nnunetv2_s2ca.evaluation.attempts import all_results, attempt_cases
 from nnunetv2_s2ca.evaluation.regions import LabelScheme
 from nnunetv2_s2ca.evaluation.segmentations import find_segmentations, read_labels
 from nnunetv2_s2ca.postprocessing.rules import PostprocessingRules, check_rules, postprocess
@@ -46,63 +47,51 @@ def postprocess_folder(
 ) -> Applied:
     """Write the post-processed predictions of `source` to `target`, under the same names.
 
+    nnU-Net's `dataset.json` and `plans.json` go with them. All files appear at once, or none.
+
     Args:
         source: Folder of predictions.
         target: Another folder; made if missing.
         rules: What to do.
         scheme: Regions and labels of the predictions.
         processes: How many cases to work on at a time.
-        overwrite: Replace files of the same names in `target`.
+        overwrite: Replace files of the same names in `target`, and no others.
 
     Raises:
-        UserError: The folders are one, files exist, the labels have no place for the rules, or
-            files are damaged or hold unknown labels. All such files are named, and nothing is
-            written.
+        UserError: The folders overlap, files exist, `target` cannot be written, the labels have no
+            place for the rules, or files are damaged or hold unknown labels. All such files are
+            named, and nothing is written.
     """
     check_output_folder(target)
-    if source.resolve() == target.resolve():
-        raise UserError(f"{target} holds the input; name another folder for the output")
+    check_apart(target, source)
     check_rules(rules, scheme.regions)
     paths = list(find_segmentations(source).values())
-    existing = [path.name for path in paths if (target / path.name).exists()]
-    if existing and not overwrite:
-        raise UserError(f"{target / existing[0]} exists; --overwrite replaces it")
-    # in the target's own file system, so that the finished files need only be renamed
-    nearest = next(place for place in (target, *target.parents) if place.is_dir())
-    with tempfile.TemporaryDirectory(prefix=".s2ca_", dir=nearest) as name:
-        temporary = Path(name)
-        found = map_cases(
-            _Application(temporary, rules, scheme), paths, processes=processes, title="postprocess"
-        )
-        troubles = sorted(outcome for outcome in found if isinstance(outcome, str))
-        if troubles:
-            raise UserError(describe_troubles(troubles, "nothing is written"))
-        for companion in COMPANIONS:
-            if (source / companion).is_file():
-                shutil.copyfile(source / companion, temporary / companion)
-        target.mkdir(parents=True, exist_ok=True)
-        for path in temporary.iterdir():
-            path.replace(target / path.name)
-    return Applied(len(found), sum(map(bool, found)))
+    companions = [
+        source / name
+        for name in COMPANIONS
+        if (source / name).is_file() and not _is_same_file(source / name, target / name)
+    ]
+    names = [path.name for path in (*paths, *companions)]
+    with added_files(target, names, overwrite=overwrite) as folder:
+        apply = partial(_postprocess_file, target=folder, rules=rules, scheme=scheme)
+        outcomes = attempt_cases(apply, paths, processes=processes, title="postprocess")
+        changed = all_results(outcomes)
+        for companion in companions:
+            shutil.copyfile(companion, folder / companion.name)
+    return Applied(len(changed), sum(changed))
 
 
-@dataclass(frozen=True)
-class _Application:
-    """Post-processes a file; a class, since workers that are started afresh need it pickled.
+def _is_same_file(first: Path, second: Path) -> bool:
+    """Whether the second file exists and holds what the first does."""
+    return second.is_file() and filecmp.cmp(first, second, shallow=False)
 
-    Returns whether the labels have changed, or what is wrong with the file.
-    """
 
-    target: Path
-    rules: PostprocessingRules
-    scheme: LabelScheme
-
-    def __call__(self, path: Path) -> bool | str:
-        try:
-            labels, image = read_labels(path)
-            self.scheme.check(labels, path)
-        except UserError as error:
-            return str(error)
-        cleaned = postprocess(labels, self.rules, regions=self.scheme.regions)
-        nib.save(nib.Nifti1Image(cleaned, image.affine, image.header), self.target / path.name)
-        return not np.array_equal(cleaned, labels)
+def _postprocess_file(
+    path: Path, *, target: Path, rules: PostprocessingRules, scheme: LabelScheme
+) -> bool:
+    """Write a post-processed file to the folder `target`; returns whether its labels changed."""
+    labels, image = read_labels(path)
+    scheme.check(labels, path)
+    cleaned = postprocess(labels, rules, regions=scheme.regions)
+    nib.save(nib.Nifti1Image(cleaned, image.affine, image.header), target / path.name)
+    return not np.array_equal(cleaned, labels)

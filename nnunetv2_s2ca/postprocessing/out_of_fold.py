@@ -25,7 +25,8 @@ def out_of_fold_pairs(
 
     Raises:
         UserError: There is no fold; a fold's predictions are not exactly the cases that the split
-            held out of its training; a case stands in two folds; or its truth is missing.
+            held out of its training; a case stands in two folds; or its truth is missing. All
+            folds and cases at fault are named.
     """
     folds = {
         number: folder
@@ -40,30 +41,45 @@ def out_of_fold_pairs(
     split = read_splits(splits)
     references = find_segmentations(reference)
     pairs: dict[str, CasePair] = {}
+    problems: list[str] = []
     for number, folder in folds.items():
         if number >= len(split):
-            raise UserError(f"{splits} has {len(split)} folds, but there is a {folder}")
-        trained, held_out = set(split[number]["train"]), set(split[number]["val"])
+            problems.append(f"{splits} has {len(split)} folds, but there is a {folder}")
+            continue
         predictions = find_segmentations(folder / "validation")
-        seen = sorted(predictions.keys() & (trained - held_out))
-        if seen:
-            raise UserError(
-                f"{predictions[seen[0]]} is of a case that fold {number} was trained on, says "
-                f"{splits}; only out-of-fold predictions may be fitted on"
-            )
-        if trained & held_out:
-            raise UserError(f"{splits}: fold {number} trains on cases that it validates on")
-        if predictions.keys() != held_out:
-            odd = sorted(predictions.keys() ^ held_out)
-            raise UserError(
-                f"{folder / 'validation'} and fold {number} of {splits} differ in "
-                f"{len(odd)} case(s), first {odd[0]}; run its validation again (s2ca crossval)"
-            )
+        problems += _problems_of_fold(number, split[number], predictions, splits=splits)
         for case, path in predictions.items():
             if case in pairs:
-                raise UserError(f"{case} is held out twice: {pairs[case].prediction} and {path}")
-            if case not in references:
-                raise UserError(f"{case}: no reference in {reference}")
-            pairs[case] = CasePair(case, references[case], path)
+                problems.append(f"{case} is held out twice: {pairs[case].prediction} and {path}")
+            elif case not in references:
+                problems.append(f"{case}: no reference in {reference}")
+            else:
+                pairs[case] = CasePair(case, references[case], path)
+    if problems:
+        raise UserError("\n  ".join(["the folds do not fit together:", *problems]))
     missing = [number for number in range(len(split)) if number not in folds]
     return [pairs[case] for case in sorted(pairs)], missing
+
+
+def _problems_of_fold(
+    number: int, fold: dict[str, list[str]], predictions: dict[str, Path], *, splits: Path
+) -> list[str]:
+    """What keeps a fold's predictions from being those of the cases that it held out."""
+    trained, held_out = set(fold["train"]), set(fold["val"])
+    problems = []
+    if trained & held_out:
+        problems.append(f"{splits}: fold {number} trains on cases that it validates on")
+    problems += [
+        f"{predictions[case]} is of a case that fold {number} was trained on, says {splits}; only "
+        "out-of-fold predictions may be fitted on"
+        for case in sorted(predictions.keys() & (trained - held_out))
+    ]
+    problems += [
+        f"{predictions[case]} is of a case that {splits} does not name in fold {number}"
+        for case in sorted(predictions.keys() - trained - held_out)
+    ]
+    problems += [
+        f"{case}: fold {number} has no prediction of it; run its validation again (s2ca crossval)"
+        for case in sorted(held_out - predictions.keys())
+    ]
+    return problems

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,16 +14,13 @@ import numpy as np
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json, write_text
 from nnunetv2_s2ca.evaluation.boxes import bounding_box
+from nnunetv2_s2ca.evaluation.nested_regions import nested_regions
 from nnunetv2_s2ca.evaluation.regions import Region
 
 # The sizes in voxels of Zhou et al., IEEE TMI 2024, as the authors' program has them
 PAPERS_SMALLEST_COMPONENT = 10
 PAPERS_SMALLEST_ENHANCING = 400
-ENHANCING = "ET"
-
-# What datasets of separate labels call the core without enhancement: the MSD `non-enhancing
-# tumor`, the editions of BraTS NCR/NET, NCR, NETC, NET, or necrosis
-CORE_WITHOUT_ENHANCEMENT = re.compile(r"non[-_ ]?enhancing|necro|^(ncr|netc?)\b", re.IGNORECASE)
+CORE, ENHANCING = "TC", "ET"
 
 
 @dataclass(frozen=True)
@@ -60,8 +56,9 @@ class NestedRegion:
         parent: Name of the smallest region that contains it; `None` for an outermost one.
         label_if_removed: The label that its voxels get when they are taken out of it: the lowest
             one that its parent has beyond it (ET becomes the core without enhancement, TC becomes
-            oedema), or background. ET without a parent becomes the core without enhancement, if
-            there is one.
+            oedema), or background.
+        label_if_too_little: The label that ET gets where there is too little of it in all, the
+            core without enhancement. `None` for other regions, and where no label is that core.
         label_of_holes: The label for holes: the lowest one that no region inside it has. `None`
             for an innermost region within another, whose holes are anatomy: ET surrounds necrosis.
     """
@@ -69,13 +66,14 @@ class NestedRegion:
     region: Region
     parent: str | None
     label_if_removed: int
+    label_if_too_little: int | None
     label_of_holes: int | None
 
 
 def papers_rules(regions: Sequence[Region], *, fill_holes: bool = False) -> PostprocessingRules:
-    """The sizes of the paper for all `regions`."""
+    """The sizes of the paper for all `regions`, or those that separate labels imply."""
     return PostprocessingRules(
-        {region.name: PAPERS_SMALLEST_COMPONENT for region in regions},
+        {region.name: PAPERS_SMALLEST_COMPONENT for region in nested_regions(regions)},
         PAPERS_SMALLEST_ENHANCING,
         fill_holes,
     )
@@ -108,35 +106,35 @@ def read_rules(path: Path) -> PostprocessingRules:
 
 
 def nest(regions: Sequence[Region]) -> list[NestedRegion]:
-    """The regions from the outermost to the innermost, each with its place."""
-    # ET last among separate labels, too: what is left of it is then a part of the core
+    """The regions from the outermost to the innermost, each with its place.
+
+    Separate labels are taken as the regions that they imply (`nested_regions`): so a small
+    component of the core within oedema becomes oedema, and no hole.
+    """
+    declared, regions = tuple(regions), nested_regions(regions)
+    # ET last among regions of one label
     ordered = sorted(regions, key=lambda region: (-len(region.labels), region.name == ENHANCING))
     nested = []
     for region in ordered:
         labels = set(region.labels)
         around = [other for other in ordered if set(other.labels) > labels]
         parent = min(around, key=lambda other: len(other.labels), default=None)
+        removed = min(set(parent.labels) - labels) if parent is not None else 0
         inside = [set(other.labels) for other in ordered if set(other.labels) < labels]
         own = labels.difference(*inside)
         innermost = parent is not None and not inside
+        # separate labels imply TC around ET only where one is the core without enhancement
+        has_core = parent is not None and (regions == declared or parent.name == CORE)
         nested.append(
             NestedRegion(
                 region=region,
                 parent=parent.name if parent else None,
-                label_if_removed=_label_if_removed(region, parent, regions),
+                label_if_removed=removed,
+                label_if_too_little=removed if region.name == ENHANCING and has_core else None,
                 label_of_holes=min(own) if own and not innermost else None,
             )
         )
     return nested
-
-
-def _label_if_removed(region: Region, parent: Region | None, regions: Sequence[Region]) -> int:
-    around: set[int] = set()
-    if parent is not None:
-        around.update(parent.labels)
-    elif region.name == ENHANCING:
-        around.update(*(r.labels for r in regions if CORE_WITHOUT_ENHANCEMENT.search(r.name)))
-    return min(around - set(region.labels), default=0)
 
 
 def check_rules(rules: PostprocessingRules, regions: Sequence[Region]) -> None:
@@ -146,19 +144,20 @@ def check_rules(rules: PostprocessingRules, regions: Sequence[Region]) -> None:
         UserError: The rules name a region that is missing, or ET of too few voxels has nothing
             that it could become.
     """
-    names = [region.name for region in regions]
+    nested = nest(regions)
+    names = [place.region.name for place in nested]
     if not set(rules.smallest_component) <= set(names):
         raise UserError(
-            f"the rules are for the regions {', '.join(rules.smallest_component)}, the labels "
-            f"have {', '.join(names)}; fit them on this dataset's own predictions"
+            f"the rules are for the regions {', '.join(rules.smallest_component)}, the dataset "
+            f"has {', '.join(names)}; fit them on this dataset's own predictions"
         )
     if rules.smallest_enhancing > 0 and any(
-        place.region.name == ENHANCING and place.label_if_removed == 0 for place in nest(regions)
+        place.region.name == ENHANCING and place.label_if_too_little is None for place in nested
     ):
         raise UserError(
             f"ET of fewer than {rules.smallest_enhancing} voxels would become the core without "
-            f"enhancement, which is not among {', '.join(names)}; --apply rules with "
-            "`smallest_enhancing_voxels` 0, as --fit gives them for these labels"
+            f"enhancement, which is not among {', '.join(region.name for region in regions)}; "
+            "--apply rules with `smallest_enhancing_voxels` 0, as --fit gives them for these labels"
         )
 
 
@@ -170,7 +169,8 @@ def postprocess(
     Args:
         labels: Integer labels of shape `(H, W, D)`; left as they are.
         rules: What to do.
-        regions: The regions of the labels; the names in `rules` are theirs.
+        regions: The regions or separate labels of the dataset; the names in `rules` are theirs, or
+            those of the regions that the labels imply.
 
     Returns:
         New labels of the same shape and dtype.
@@ -185,10 +185,10 @@ def postprocess(
             kept = cc3d.dust(mask, threshold=smallest, connectivity=26, binary_image=True)
             labels[mask & (kept == 0)] = place.label_if_removed
     for place in nested:
-        if place.region.name == ENHANCING and rules.smallest_enhancing > 0:
+        if place.label_if_too_little is not None and rules.smallest_enhancing > 0:
             mask = place.region.mask(labels)
             if np.count_nonzero(mask) < rules.smallest_enhancing:
-                labels[mask] = place.label_if_removed
+                labels[mask] = place.label_if_too_little
     if rules.fill_holes:
         for place in nested:
             if place.label_of_holes is not None:

@@ -6,13 +6,13 @@ import csv
 import io
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunetv2_s2ca.core.files import write_text
 from nnunetv2_s2ca.evaluation.rules import Rules
-from nnunetv2_s2ca.evaluation.statistics import Comparison, Summary
+from nnunetv2_s2ca.evaluation.statistics import MOST_CASES_OF_A_RANGE, Comparison, Summary
 
 if TYPE_CHECKING:
     from nnunetv2_s2ca.postprocessing.fitting import Fitted
@@ -52,14 +52,25 @@ def number(value: float, digits: int) -> str:
 def evaluation_table(
     summaries: Mapping[str, Mapping[str, Summary]], *, rules: Rules, cases: int
 ) -> str:
-    """The means of an evaluation, a row a region, headed by the rules."""
-    head = ["region", "Dice", "95 % interval", "median", *(column[0] for column in COLUMNS)]
+    """The means of an evaluation, a row a region, headed by the rules.
+
+    Where the rules leave cases out of a region's Dice, a column says how many are left.
+    """
+    numbers = {region: metrics["dice"].cases for region, metrics in summaries.items()}
+    counted = any(count != cases for count in numbers.values())
+    head = [
+        "region",
+        *(["cases"] if counted else []),
+        *("Dice", "95 % interval", "median"),
+        *(column[0] for column in COLUMNS),
+    ]
     rows = []
     for region, metrics in summaries.items():
         dice = metrics["dice"]
         rows.append(
             [
                 region,
+                *([str(dice.cases)] if counted else []),
                 number(dice.mean, 4),
                 f"{number(dice.ci_low, 4)}–{number(dice.ci_high, 4)}",
                 number(dice.median, 4),
@@ -72,8 +83,16 @@ def evaluation_table(
             for _, name, digits in COLUMNS
         ]
         dice_mean = number(_mean([metrics["dice"].mean for metrics in summaries.values()]), 4)
-        rows.append(["mean", dice_mean, "", "", *means])
-    return "\n".join([f"{cases} cases. {rules.describe()}", "", text_table(head, rows)])
+        rows.append(["mean", *([""] if counted else []), dice_mean, "", "", *means])
+    what = "1 case" if cases == 1 else f"{cases} cases"
+    return "\n".join(
+        [
+            f"{what}. {rules.describe()}",
+            *_about_few_cases(numbers.values()),
+            "",
+            text_table(head, rows),
+        ]
+    )
 
 
 def comparison_table(
@@ -124,6 +143,9 @@ def comparison_table(
             "rightly left the region empty. If the other run has one, for a false positive, they "
             "are wins or losses all the same."
         )
+    lines += _about_few_cases(
+        found.cases for metrics in comparisons.values() for found in metrics.values()
+    )
     return "\n".join([*lines, "", text_table(head, rows)])
 
 
@@ -193,6 +215,13 @@ def write_comparison(path: Path, comparisons: Mapping[str, Mapping[str, Comparis
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def _about_few_cases(counts: Iterable[int]) -> list[str]:
+    """A remark on intervals where some are of so few cases that they are mere ranges."""
+    if any(2 <= count <= MOST_CASES_OF_A_RANGE for count in counts):
+        return ["An interval of two or three cases is no more than their range."]
+    return []
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -10,8 +10,8 @@ import pytest
 
 from nnunetv2_s2ca.cli import main
 from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.evaluation.comparison import COMPARED
 from nnunetv2_s2ca.evaluation.regions import scheme_of_dataset
-from nnunetv2_s2ca.evaluation.results import COMPARED
 from nnunetv2_s2ca.evaluation.rules import RULES, default_rules
 from nnunetv2_s2ca.evaluation.segmentations import find_segmentations
 from tests.damaged_nifti import UNREADABLE, colours, truncated, write_array
@@ -199,7 +199,7 @@ def test_all_cases_in_trouble_are_named_at_once(folders, capsys):
     truncated(prediction / "case_2.nii.gz")
     assert evaluate(folders) == 1
     message = capsys.readouterr().err
-    assert "3 cases have troubles" in message
+    assert "3 cases have problems" in message
     assert all(f"case_{number}" in message for number in range(3))
 
 
@@ -379,7 +379,7 @@ def test_cases_and_regions_of_one_run_are_named(two_runs, capsys):
     table = second / "s2ca_evaluation/metrics.csv"
     head, *rows = table.read_text().splitlines()
     kept = [row for row in rows if row.startswith("case_0") and "ET" not in row]
-    table.write_text("\n".join([head, *kept]))
+    table.write_text("\n".join([head, *kept, ""]))
     capsys.readouterr()
     assert main(["compare", str(first), str(second)]) == 1
     printed = capsys.readouterr()

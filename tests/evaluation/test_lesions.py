@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from nnunetv2_s2ca.evaluation.case import evaluate_case
 from nnunetv2_s2ca.evaluation.lesions import lesionwise_2023, matched_lesions_2026
 from nnunetv2_s2ca.evaluation.regions import Region
 from nnunetv2_s2ca.evaluation.rules import LesionRule2023, rules_named
-from tests.evaluation.shapes import ball, blobs, real_pairs
+from nnunetv2_s2ca.evaluation.segmentations import read_labels
+from tests.evaluation.shapes import ball, blobs, real_pairs, write_labels
 
 SHAPE = (60, 24, 24)
 UNIT = (1.0, 1.0, 1.0)
@@ -190,8 +192,13 @@ OFFICIAL_REGIONS = [
 ]
 
 
-def assert_equal_to_official(official, reference, prediction, spacing, *, regionwise=True):
-    theirs = official.evaluate(prediction, reference, voxelspacing=spacing)
+def assert_equal_to_official(
+    official, reference, prediction, spacing, *, regionwise=True, files=None
+):
+    if files is None:
+        theirs = official.evaluate(prediction, reference, voxelspacing=spacing)
+    else:
+        theirs = official.evaluate(*map(str, reversed(files)))
     rows = evaluate_case(
         reference,
         prediction,
@@ -246,6 +253,30 @@ def test_rules_of_2026_equal_the_official_package_on_empty_and_disjoint_regions(
     reference[cube(15)] = 2  # missed
     prediction[cube(45)] = 3  # false; resection cavity is empty in both
     assert_equal_to_official(official, reference, prediction, UNIT)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("axes", list(permutations(range(3))), ids=str)
+def test_ties_of_2026_are_broken_as_by_the_official_package(official, tmp_path, axes):
+    """One prediction meets two lesions of the same size and overlap, but of other shapes.
+
+    The one that comes first along x comes last along z. Read from files, as the package does it:
+    what it makes of arrays depends on their layout.
+    """
+    reference, prediction = np.zeros((2, 24, 24, 24), np.uint8)
+    prediction[4:20, 10:12, 18:20] = prediction[18:20, 10:12, 4:20] = 3
+    reference[4:6, 10:12, 18:20] = reference[18:20, 10:12, 4:6] = 3
+    reference[4, 12:18, 18] = 3  # six more voxels in a row, or in a block
+    reference[18:20, 12:15, 4] = 3
+    for name, labels in (("reference", reference), ("prediction", prediction)):
+        write_labels(labels.transpose(axes), tmp_path / f"{name}.nii.gz")
+    assert_equal_to_official(
+        official,
+        read_labels(tmp_path / "reference.nii.gz")[0],
+        read_labels(tmp_path / "prediction.nii.gz")[0],
+        UNIT,
+        files=(tmp_path / "reference.nii.gz", tmp_path / "prediction.nii.gz"),
+    )
 
 
 @pytest.mark.slow

@@ -184,6 +184,76 @@ def test_enhancing_tumour_is_not_relabelled_where_no_label_is_the_core_without_i
     check_rules(PostprocessingRules({"ET": 10}), regions)
 
 
+LABEL_NAMES = [
+    # the MSD's; BraTS' in the order of the source; nnU-Net's names of regions; SNFH in full
+    {"edema": (1,), "non-enhancing tumor": (2,), "enhancing tumour": (3,)},
+    {"NCR/NET": (2,), "ED": (1,), "ET": (3,)},
+    {"whole tumor": (1,), "tumor core": (2,), "enhancing tumor": (3,)},
+    {
+        "surrounding non-enhancing FLAIR hyperintensity": (1,),
+        "necrotic tumor core": (2,),
+        "GD-enhancing tumor": (3,),
+    },
+]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    names=st.sampled_from(LABEL_NAMES),
+    sizes=st.tuples(*[st.sampled_from([0, 5, 20, 80])] * 3),
+    enhancing=st.sampled_from([0, 60, 300]),
+    fill_holes=st.booleans(),
+)
+def test_separate_labels_give_what_regions_give(seed, names, sizes, enhancing, fill_holes):
+    labels = np.zeros((20, 18, 16), np.uint8)
+    rng = np.random.default_rng(seed)
+    for label in rng.permutation(np.repeat((1, 2, 3), 2)):
+        labels[blobs(int(rng.integers(10_000)), shape=labels.shape, share=0.08)] = label
+    specks = rng.random(labels.shape) < 0.03
+    labels[specks] = rng.integers(0, 4, np.count_nonzero(specks))
+    rules = PostprocessingRules(
+        dict(zip(("WT", "TC", "ET"), sizes, strict=True)), enhancing, fill_holes
+    )
+    separate = scheme_of_regions(names).regions
+    check_rules(rules, separate)
+    assert (postprocess(labels, rules, regions=separate) == clean(labels, rules)).all()
+
+
+def test_separate_labels_of_children_give_what_their_regions_give():
+    # nnU-Net's labels: 1 oedema, 2 non-enhancing, 3 enhancing, 4 cystic component
+    regions = scheme_of_regions(
+        {"WT": (1, 2, 3, 4), "TC": (2, 3, 4), "ET": (3,), "cystic component": (4,)}
+    ).regions
+    names = {"ED": (1,), "NET": (2,), "ET": (3,), "cystic component": (4,)}
+    separate = scheme_of_regions(names).regions
+    labels = np.random.default_rng(0).integers(0, 5, (20, 18, 16)).astype(np.uint8)
+    labels[blobs(3, shape=labels.shape, share=0.8)] = 0
+    rules = papers_rules(separate)
+    assert rules == papers_rules(regions)
+    expected = postprocess(labels, rules, regions=regions)
+    assert (postprocess(labels, rules, regions=separate) == expected).all()
+    assert (expected != labels).any()
+
+
+def test_small_parts_within_a_tumour_of_separate_labels_leave_no_hole():
+    labels = np.minimum(tumour(), 2)
+    for start, label in (((14, 14, 14), 1), ((14, 14, 21), 2), ((14, 10, 14), 3)):
+        row(labels, start, 2, label)
+    separate = scheme_of_regions(LABEL_NAMES[0]).regions
+    cleaned = postprocess(labels, papers_rules(separate), regions=separate)
+    assert ((cleaned > 0) == (labels > 0)).all()
+
+
+def test_labels_of_other_names_are_cleaned_by_themselves():
+    separate = scheme_of_regions(LABEL_NAMES[0] | {"resection cavity": (4,)}).regions
+    labels = row(tumour(), (35, 5, 5), 3, 4)
+    row(labels, (2, 2, 5), 20, 4)
+    cleaned = postprocess(labels, papers_rules(separate), regions=separate)
+    assert (cleaned[:30] == labels[:30]).all()
+    assert not cleaned[30:].any()
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
@@ -261,7 +331,7 @@ def test_the_command_leaves_existing_output_unless_asked(predictions, capsys):
 
 def test_the_command_does_not_write_into_its_input(predictions, capsys):
     assert run("-i", predictions, "-o", predictions, "--overwrite") == 1
-    assert "another folder" in capsys.readouterr().err
+    assert "another output" in capsys.readouterr().err
 
 
 def test_rules_of_another_dataset_are_refused(predictions, capsys):
@@ -277,7 +347,7 @@ def test_bad_files_are_all_named_and_nothing_is_written(predictions, capsys):
     before = sorted(predictions.parent.iterdir())
     assert run("-i", predictions, "-o", predictions.parent / "out") == 1
     message = capsys.readouterr().err
-    assert "2 cases have troubles" in message
+    assert "2 cases have problems" in message
     assert "label_7.nii.gz" in message
     assert "empty.nii.gz" in message
     assert sorted(predictions.parent.iterdir()) == before

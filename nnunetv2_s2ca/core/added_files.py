@@ -1,0 +1,95 @@
+"""Adding files to a folder that may hold others: all of them or none, and no other is touched."""
+
+from __future__ import annotations
+
+import errno
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
+from nnunetv2_s2ca.core.files import check_output_folder
+from nnunetv2_s2ca.core.folders import replaced_folder
+from nnunetv2_s2ca.core.lock import output_lock
+from nnunetv2_s2ca.core.paths import resolved
+
+# In the output: where files are until all are there, and in it the list of those that move out
+UNFINISHED = ".s2ca.partial"
+MOVING = "moving.json"
+
+
+@contextmanager
+def added_files(target: Path, names: Sequence[str], *, overwrite: bool) -> Iterator[Path]:
+    """Yield a hidden, empty folder whose files become those of `target` if the block ends well.
+
+    While the block runs, this process holds the output's lock. If it fails, `target` is as before.
+    A run that was killed while its files moved in may be repeated without `overwrite`.
+
+    Args:
+        target: The folder; made if missing.
+        names: Of the files that the block will write.
+        overwrite: Replace files of these names.
+
+    Raises:
+        UserError: A file of such a name exists and is not to be replaced, or is a folder; `target`
+            cannot be written, as an `OSError` of the block is taken to say; another process writes
+            it.
+    """
+    check_output_folder(target)
+    if not resolved(target).exists():
+        try:
+            with replaced_folder(target, overwrite=False) as folder:
+                yield folder
+        except OSError as error:
+            raise _cannot_write(target, error) from error
+        return
+    with output_lock(target):
+        unfinished = target / UNFINISHED
+        _check_free(target, set(names) - _moved_by_killed_run(unfinished), overwrite=overwrite)
+        with disk_errors_named("written"):
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir()
+        try:
+            yield unfinished
+            _move_in(unfinished, target)
+        except OSError as error:
+            raise _cannot_write(target, error) from error
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _check_free(target: Path, names: set[str], *, overwrite: bool) -> None:
+    for name in sorted(names):
+        path = target / name
+        if path.is_dir():
+            raise UserError(f"{path} is a folder where a file is to be written; move it away")
+        if (path.exists() or path.is_symlink()) and not overwrite:
+            raise UserError(
+                f"{path} exists; use --overwrite to replace it, or name another folder (-o)"
+            )
+
+
+def _moved_by_killed_run(unfinished: Path) -> set[str]:
+    """The files of an earlier run that are in the output because it was killed while they moved."""
+    try:
+        names = json.loads((unfinished / MOVING).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return set()
+    return {name for name in names if not (unfinished / name).exists()}
+
+
+def _move_in(unfinished: Path, target: Path) -> None:
+    files = sorted(unfinished.iterdir())
+    # written under another name first: a list that is cut off would name too few
+    listed = unfinished / f"{MOVING}.new"
+    listed.write_text(json.dumps([file.name for file in files]), encoding="utf-8")
+    listed.replace(unfinished / MOVING)
+    for file in files:
+        file.replace(target / file.name)
+
+
+def _cannot_write(target: Path, error: OSError) -> UserError:
+    hint = "; make room first" if error.errno == errno.ENOSPC else ""
+    return UserError(f"{target} cannot be written: {error.strerror or error}{hint}")

@@ -1,0 +1,72 @@
+"""One function over many cases, where a bad case is a problem to report and no reason to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.workers import map_cases
+
+Case = TypeVar("Case")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a case.
+
+    Attributes:
+        text: One sentence that names the case or its file.
+    """
+
+    text: str
+
+
+def attempt_cases(
+    function: Callable[[Case], Result], cases: Sequence[Case], *, processes: int, title: str
+) -> list[Result | Problem]:
+    """Apply a function to each case; a `UserError`, or too little memory, becomes a problem.
+
+    Args:
+        function: Picklable.
+        cases: Its arguments; the results come in this order. Problems name a case by its `str`.
+        processes: How many cases to work on at a time.
+        title: Of the progress bar.
+
+    Raises:
+        UserError: A worker was killed.
+    """
+    return map_cases(partial(_attempt, function), cases, processes=processes, title=title)
+
+
+def all_results(outcomes: Sequence[Result | Problem]) -> list[Result]:
+    """The results where there are no problems.
+
+    Raises:
+        UserError: There are; all of them are named.
+    """
+    problems = [outcome.text for outcome in outcomes if isinstance(outcome, Problem)]
+    if problems:
+        raise UserError(describe_problems(problems, "nothing is written"))
+    return [outcome for outcome in outcomes if not isinstance(outcome, Problem)]
+
+
+def describe_problems(problems: Sequence[str], consequence: str) -> str:
+    """The text of an error about cases, a line each, with what follows from it."""
+    what = "1 case has a problem" if len(problems) == 1 else f"{len(problems)} cases have problems"
+    return "\n  ".join([f"{what} ({consequence}):", *sorted(problems)])
+
+
+def _attempt(function: Callable[[Case], Result], case: Case) -> Result | Problem:
+    try:
+        return function(case)
+    except UserError as error:
+        return Problem(str(error))
+    except MemoryError:
+        return Problem(
+            f"{case}: needs more memory than there is; use fewer processes (--processes 1), or "
+            "free memory"
+        )
