@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nnunetv2_s2ca.core.console import finish, provide_streams
 from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.signals import signals_as_exceptions
 
 if TYPE_CHECKING:
     from nnunetv2_s2ca.jobs.backends import LocalBackend, SlurmBackend
@@ -18,17 +20,20 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the `s2ca` command; returns the process' exit code."""
-    args = _build_parser().parse_args(argv)
-    # what timm uses of PyTorch is no concern of the user
-    warnings.filterwarnings("ignore", r"`torch\.jit\.interface` is deprecated", FutureWarning)
+    provide_streams()
+    command = "s2ca"
     try:
-        return args.run(args) or 0
-    except UserError as error:
-        print(f"s2ca {args.command}: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"s2ca {args.command}: interrupted", file=sys.stderr)
-        return 130
+        args = _build_parser().parse_args(argv)
+        command = f"s2ca {args.command}"
+        # what timm uses of PyTorch is no concern of the user
+        warnings.filterwarnings("ignore", r"`torch\.jit\.interface` is deprecated", FutureWarning)
+        with signals_as_exceptions():
+            code = args.run(args)
+    except (UserError, OSError, MemoryError, KeyboardInterrupt) as error:
+        return finish(command, error)
+    except SystemExit as ending:  # of the parser, or by a signal
+        raise SystemExit(finish(command) or ending.code) from None
+    return finish(command) or code or 0
 
 
 def _build_parser() -> argparse.ArgumentParser:

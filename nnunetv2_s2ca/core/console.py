@@ -7,9 +7,11 @@ import os
 import sys
 import unicodedata
 from contextlib import suppress
-from typing import TextIO
+from typing import Any, TextIO
 
 SHORT = 100  # characters of a name that a message quotes
+
+INTERRUPTED, CLOSED_PIPE = 130, 141  # exit codes, as shells have them for SIGINT and SIGPIPE
 
 # control and format characters, halves of characters, line and paragraph separators
 UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -38,6 +40,19 @@ def _escaped(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
 
 
+class _Output(io.FileIO):
+    """The standard output, which remembers that it could not be written."""
+
+    lost: OSError | None = None
+
+    def write(self, content: Any) -> Any:
+        try:
+            return super().write(content)
+        except OSError as error:
+            self.lost = self.lost or error  # the first is what ends the command
+            raise
+
+
 def provide_streams() -> None:
     """Give this process the standard streams that it lacks, and let them take any text.
 
@@ -47,40 +62,82 @@ def provide_streams() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
-    for descriptor, name in ((1, "stdout"), (2, "stderr")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(descriptor, "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+    if sys.stdout is sys.__stdout__:  # and no other program's that calls this one
+        sys.stdout = _text(_Output(1, "w", closefd=False))
+    if sys.stderr is None:
+        sys.stderr = _text(io.FileIO(2, "w", closefd=False))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
-def flush_output() -> OSError | None:
-    """Write out what was printed; returns why that is impossible, and drops it then.
+def _text(raw: io.FileIO) -> io.TextIOWrapper:
+    former = sys.stdout
+    at_once = (former is not None and former.isatty()) or bool(os.environ.get("PYTHONUNBUFFERED"))
+    encoding = "utf-8" if former is None else former.encoding
+    if former is not None:
+        former.flush()
+    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, line_buffering=at_once)
+
+
+def finish(command: str, error: BaseException | None = None) -> int:
+    """Write out what was printed, and say what went wrong.
+
+    Args:
+        command: Begins the message.
+        error: What ended the command early.
+
+    Returns:
+        The process' exit code; 0 if nothing went wrong.
+    """
+    code, message = (0, "") if error is None else _explain(error)
+    _flush(sys.stdout)
+    lost = _lost_output()
+    if lost is not None and (error is None or _stems_from(error, lost)):
+        if isinstance(lost, BrokenPipeError):  # the reader has seen enough
+            return CLOSED_PIPE
+        code, message = 1, f"error: the standard output cannot be written: {lost.strerror}"
+    if message:
+        with suppress(OSError):
+            print(printable(f"{command}: {message}"), file=sys.stderr)
+    _flush(sys.stderr)
+    return code
+
+
+def _explain(error: BaseException) -> tuple[int, str]:
+    """Exit code and message."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "interrupted"
+    if isinstance(error, MemoryError):
+        return 1, "error: the memory does not suffice; use fewer processes, or a larger machine"
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return 1, f"error: {place}{error.strerror or error}"
+    return 1, f"error: {error}"
+
+
+def _lost_output() -> OSError | None:
+    """Why the standard output could not be written; `None` if it could."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return raw.lost if isinstance(raw, _Output) else None
+
+
+def _stems_from(error: BaseException | None, lost: OSError) -> bool:
+    while error is not None and error is not lost:
+        error = error.__cause__ or error.__context__
+    return error is lost
+
+
+def _flush(stream: TextIO) -> None:
+    """Write out what a stream still holds; drop one that takes nothing more.
 
     Otherwise Python itself would try again at its end, and complain.
     """
     try:
-        sys.stdout.flush()
-    except OSError as error:
-        _drop(sys.stdout)
-        return error
-    return None
-
-
-def print_error(text: str) -> None:
-    """Print a message on the standard error, where there still is one."""
-    try:
-        print(printable(text), file=sys.stderr, flush=True)
-    except OSError:
-        _drop(sys.stderr)
-
-
-def _drop(stream: TextIO) -> None:
-    """Let a stream that takes nothing more end in the void."""
-    with suppress(OSError, ValueError):  # a test's stand-in has no descriptor
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-    with suppress(OSError, ValueError):
         stream.flush()
+    except OSError:
+        with suppress(OSError, ValueError):  # a test's stand-in has no descriptor
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+            stream.flush()
