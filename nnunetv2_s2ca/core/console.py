@@ -1,43 +1,16 @@
-"""Text for the terminal: nothing in it can take the terminal over, and the terminal may be gone."""
+"""How a command ends: what it prints last, and its exit code, on streams that may be gone."""
 
 from __future__ import annotations
 
 import io
 import os
 import sys
-import unicodedata
 from contextlib import suppress
 from typing import Any, TextIO
 
-SHORT = 100  # characters of a name that a message quotes
+from nnunetv2_s2ca.core.text import printable
 
 INTERRUPTED, CLOSED_PIPE = 130, 141  # exit codes, as shells have them for SIGINT and SIGPIPE
-
-# control and format characters, halves of characters, line and paragraph separators
-UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-
-
-def printable(text: str) -> str:
-    """The text with everything escaped that could change what a terminal shows besides it.
-
-    Line breaks and tabs stay.
-    """
-    return "".join(
-        char if char in "\n\t" or unicodedata.category(char) not in UNPRINTABLE else _escaped(char)
-        for char in text
-    )
-
-
-def excerpt(name: object, *, limit: int = SHORT) -> str:
-    """A name from a file as a message quotes it: on one line, harmless, and of bounded length."""
-    text = str(name)
-    # before the escaping, which a name of a gigabyte need not go through
-    shown = printable(text[:limit]).replace("\n", "\\n").replace("\t", "\\t")
-    return shown if len(text) <= limit else f"{shown}… ({len(text):,} characters)"
-
-
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode("ascii")
 
 
 class _Output(io.FileIO):
