@@ -25,7 +25,9 @@ from nnunetv2_s2ca.core.nifti import (
     voxel_pieces,
 )
 from nnunetv2_s2ca.core.workers import map_cases
-from nnunetv2_s2ca.dataset_conversion.source import GRADES, Case, find_cases, what_is_passed_over
+from nnunetv2_s2ca.dataset_conversion.patients import GRADES
+from nnunetv2_s2ca.dataset_conversion.source import Case, find_cases
+from nnunetv2_s2ca.dataset_conversion.walk import what_is_passed_over
 
 # rows of the table, and what the problems say that stand under each
 KINDS = {
@@ -54,6 +56,9 @@ class CheckedCase:
     case: Case
     labels: tuple[int, ...] | None = None
     label_file: bytes | None = None
+
+    def __str__(self) -> str:
+        return self.case.identifier
 
 
 def check_cases(

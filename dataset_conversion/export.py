@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunetv2_s2ca.brats.editions import Edition, edition_named
+from nnunetv2_s2ca.brats.editions import Edition
 from nnunetv2_s2ca.brats.labels import as_labels, relabel
 from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
 from nnunetv2_s2ca.core.files import check_output_folder, read_json, whole_file
@@ -21,9 +21,10 @@ from nnunetv2_s2ca.core.nifti import (
     read_voxels,
     write_compressed,
 )
+from nnunetv2_s2ca.core.nnunet import find_raw_dataset
 from nnunetv2_s2ca.core.workers import map_cases
 from nnunetv2_s2ca.dataset_conversion.check import AFFINE_TOLERANCE
-from nnunetv2_s2ca.dataset_conversion.convert import find_dataset, read_record
+from nnunetv2_s2ca.dataset_conversion.record import read_record
 
 
 @disk_errors_named()
@@ -49,9 +50,8 @@ def export(
             does not know or has another geometry than the case's images, a file to be written
             exists, or the folder for the files is a file or cannot be written to.
     """
-    folder = find_dataset(dataset) if isinstance(dataset, int) else Path(dataset)
-    record = read_record(folder)
-    edition = edition_named(record["edition"])
+    folder = find_raw_dataset(dataset) if isinstance(dataset, int) else Path(dataset)
+    edition = read_record(folder).edition
     predictions, output = Path(predictions), Path(output)
     files = sorted(
         path

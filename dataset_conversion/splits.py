@@ -9,14 +9,16 @@ from pathlib import Path
 
 from sklearn.model_selection import StratifiedGroupKFold
 
-from nnunetv2_s2ca.brats.editions import Edition, edition_named
+from nnunetv2_s2ca.brats.editions import Edition
 from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
-from nnunetv2_s2ca.core.files import write_text
-from nnunetv2_s2ca.dataset_conversion.convert import (
-    find_dataset,
-    preprocessed_folder,
-    read_record,
+from nnunetv2_s2ca.core.files import check_regular_file, write_text
+from nnunetv2_s2ca.core.nnunet import (
+    PREPROCESSED,
+    check_id_is_free,
+    find_raw_dataset,
+    nnunet_folder,
 )
+from nnunetv2_s2ca.dataset_conversion.record import RECORD, RecordedCase, read_record
 
 SEED = 12345  # as nnU-Net's own splits
 FILE = "splits_final.json"
@@ -40,19 +42,26 @@ def write_splits(
     Raises:
         UserError: if there are fewer patients than folds, other folds exist, or the disk refuses.
     """
-    dataset = find_dataset(dataset_id)
+    dataset = find_raw_dataset(dataset_id)
+    path = nnunet_folder(PREPROCESSED) / dataset.name / FILE
+    check_id_is_free(dataset.name)
     record = read_record(dataset)
-    edition = edition_named(record["edition"])
-    cases = {name: case for name, case in record["cases"].items() if case["labels"] is not None}
-    patients = {name: case["patient"] for name, case in cases.items()}
-    strata = {name: _stratum(case, edition) for name, case in cases.items()}
-    splits = make_splits(patients, strata, folds=folds, seed=seed)
-    path = preprocessed_folder() / dataset.name / FILE
-    content = json.dumps(splits, indent=4)
-    if path.exists() and path.read_text() != content and not overwrite:
+    cases = {name: case for name, case in record.cases.items() if case.labels is not None}
+    if not cases:
         raise UserError(
-            f"{path} holds other folds, which trainings may rely on; use --overwrite to replace it"
+            f"{dataset / RECORD} has no case with a segmentation; convert training data"
         )
+    patients = {name: case.patient for name, case in cases.items()}
+    strata = {name: _stratum(case, record.edition) for name, case in cases.items()}
+    splits = make_splits(patients, strata, folds=folds, seed=seed)
+    content = json.dumps(splits, indent=4)
+    if path.exists():
+        check_regular_file(path)
+        if path.read_bytes() != content.encode() and not overwrite:
+            raise UserError(
+                f"{path} holds other folds, which trainings may rely on; use --overwrite to "
+                "replace it"
+            )
     write_text(path, content)
     return path, _table(splits, patients, strata)
 
@@ -81,10 +90,15 @@ def make_splits(
         raise UserError(f"--seed is {seed}; expected 0 to {2**32 - 1}")
     names = sorted(patients)
     count = len(set(patients.values()))
+    if count < 2:
+        raise UserError(
+            "all cases are of one patient, who cannot be in several folds; train on all cases with "
+            "`nnUNetv2_train … all`"
+        )
     if count < folds:
         raise UserError(
-            f"{count} patients cannot fill {folds} folds; use --folds {max(count, 2)}, or train on "
-            f"all cases by `nnUNetv2_train … all`"
+            f"{count} patients cannot fill {folds} folds; use --folds {count}, or train on all "
+            "cases with `nnUNetv2_train … all`"
         )
     if max(Counter(strata.values()).values()) < folds:
         strata = dict.fromkeys(names, "")  # strata this small cannot be spread at all
@@ -104,11 +118,11 @@ def make_splits(
     ]
 
 
-def _stratum(case: dict, edition: Edition) -> str:
-    if case["grade"]:
-        return case["grade"]
+def _stratum(case: RecordedCase, edition: Edition) -> str:
+    if case.grade:
+        return case.grade
     enhancing = edition.regions.get("enhancing tumor", ())
-    present = any(edition.labels[label] in enhancing for label in case["labels"])
+    present = any(edition.labels[label] in enhancing for label in case.labels or ())
     return "with ET" if present else "without ET"
 
 

@@ -112,7 +112,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         if error.filename not in (None, str(path), str(path.parent), str(temporary)):
             raise
-        hint = "; make room first" if error.errno == errno.ENOSPC else ""
+        hint = ": the disk is full; make room first" if error.errno == errno.ENOSPC else ""
         raise UserError(f"{path} cannot be written: {error.strerror or error}{hint}") from error
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
-from nnunetv2_s2ca.core.lock import output_lock
+from nnunetv2_s2ca.core.lock import Lock, output_lock
 from nnunetv2_s2ca.core.paths import resolved
 
 # endings of the hidden names beside a folder that is replaced: its successor while that is
@@ -43,7 +43,9 @@ def check_apart(output: Path, *inputs: Path) -> None:
 
 
 @contextmanager
-def replaced_folder(target: Path, *, overwrite: bool, resume: bool = False) -> Iterator[Path]:
+def replaced_folder(
+    target: Path, *, overwrite: bool, resume: bool = False, lock: Lock | None = None
+) -> Iterator[Path]:
     """Yield a hidden, empty folder beside `target`, which becomes `target` if the block ends well.
 
     While the block runs, this process holds the output's lock. If it fails, what was at `target`
@@ -53,25 +55,44 @@ def replaced_folder(target: Path, *, overwrite: bool, resume: bool = False) -> I
     Args:
         target: The folder, which may exist if `overwrite` is set.
         overwrite: Replace an existing folder.
-        resume: After an interruption, which is anything but an `Exception`, keep the hidden folder,
-            and yield it as it is the next time.
+        resume: After an interruption, which is anything but an `Exception`, keep the hidden folder
+            unless it is empty, and yield it as it is the next time.
+        lock: Of the output, if the caller holds it already.
 
     Raises:
         UserError: `target` is no folder, or exists and is not to be replaced; it cannot be written;
             another process writes it.
     """
-    with output_lock(target):
+    with output_lock(target) if lock is None else nullcontext():
         place = resolved(target)
         new = _prepare(place)
-        _check_replaceable(target, overwrite=overwrite)
+        check_replaceable(target, overwrite=overwrite)
         _make_empty(new, keep=resume)
         try:
             yield new
             _put_in_place(new, place)
         except BaseException as error:
-            if isinstance(error, Exception) or not resume:
+            if isinstance(error, Exception) or not resume or not any(new.iterdir()):
                 shutil.rmtree(new, ignore_errors=True)
             raise
+
+
+@disk_errors_named("written")
+def check_replaceable(target: Path, *, overwrite: bool) -> None:
+    """Refuse a target that is no folder, or exists and is not to be replaced.
+
+    Raises:
+        UserError: See above.
+    """
+    if target.exists() and not target.is_dir():
+        raise UserError(f"{target} is a file; expected a folder, or nothing. Move the file away")
+    if target.exists() and not overwrite and any(target.iterdir()):
+        raise UserError(f"{target} exists; use --overwrite to replace it, or choose another name")
+
+
+def unfinished_folder(target: Path) -> Path:
+    """The hidden folder in which `replaced_folder` has `target` written."""
+    return _hidden(resolved(target), UNFINISHED)
 
 
 def _hidden(place: Path, ending: str) -> Path:
@@ -83,24 +104,13 @@ def _prepare(place: Path) -> Path:
     """Clear up after a killed run; returns the name for the new folder."""
     for ending in HIDDEN:
         name = _hidden(place, ending)
-        if name.is_symlink() or (name.exists() and not name.is_dir()):
-            kind = "link" if name.is_symlink() else "file"
-            raise UserError(
-                f"{name} is a {kind}, but {place} needs this name while it is written; move it away"
-            )
+        if name.is_symlink() or name.is_file():  # what a link leads to stays
+            name.unlink()
     former = _hidden(place, FORMER)
     if former.exists() and not place.exists():
         former.rename(place)  # the run was killed before the new folder took its place
     _delete(former)
     return _hidden(place, UNFINISHED)
-
-
-@disk_errors_named("written")
-def _check_replaceable(target: Path, *, overwrite: bool) -> None:
-    if target.exists() and not target.is_dir():
-        raise UserError(f"{target} is a file; expected a folder, or nothing. Move the file away")
-    if target.exists() and not overwrite and any(target.iterdir()):
-        raise UserError(f"{target} exists; use --overwrite to replace it, or choose another name")
 
 
 @disk_errors_named("written")

@@ -51,18 +51,21 @@ def output_lock(output: Path, *, doing: str = "written") -> Iterator[Lock]:
         UserError: Another process holds the lock, or the lock cannot be written.
     """
     place = resolved(output)
+    made: list[Path] = []
     try:
-        made = _make_folders(place.parent)
-    except OSError as error:
-        raise _cannot_write(output, error) from error
-    try:
-        path = place.with_name(f".{place.name}.s2ca.lock")
-        if not _can_write_in(place.parent) and place.is_dir():
-            path = place / ".s2ca.lock"
-        with _held(path, f"{output} is already being {doing}") as lock:
-            os.write(lock.descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        with _naming(output):
+            made = _make_folders(place.parent)
+            path = place.with_name(f".{place.name}.s2ca.lock")
+            if not _can_write_in(place.parent) and place.is_dir():
+                path = place / ".s2ca.lock"
+            file = open_locked(path, f"{output} is already being {doing}")
+        with file:
             try:
-                yield lock
+                with _naming(output):
+                    file.truncate(0)
+                    holder = f"process {os.getpid()} on {socket.gethostname()}"
+                    os.write(file.fileno(), holder.encode())
+                yield Lock(file.fileno())
             finally:
                 with suppress(OSError):
                     path.unlink()
@@ -82,8 +85,9 @@ def lock_fold(folder: Path) -> Iterator[Lock]:
         UserError: The fold is already being trained.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _held(folder / TRAINING_LOCK, f"{folder} is already being trained") as lock:
-        yield lock
+    with open_locked(folder / TRAINING_LOCK, f"{folder} is already being trained") as file:
+        file.truncate(0)
+        yield Lock(file.fileno())
 
 
 def training_in(folder: Path) -> str | None:
@@ -95,18 +99,6 @@ def training_in(folder: Path) -> str | None:
             return None
     except UserError as error:
         return str(error)
-
-
-@contextmanager
-def _held(path: Path, busy: str) -> Iterator[Lock]:
-    """Hold the lock of a file, which is emptied; where there are no locks, go on and say so."""
-    try:
-        file = open_locked(path, busy)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-    with file:
-        os.ftruncate(file.fileno(), 0)
-        yield Lock(file.fileno())
 
 
 def open_locked(path: Path, busy: str) -> IO[bytes]:
@@ -158,6 +150,14 @@ def _lock(file: IO[bytes]) -> None:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+@contextmanager
+def _naming(output: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error.strerror or error}") from error
+
+
 def _make_folders(folder: Path) -> list[Path]:
     """Make a folder and what it lies in; returns those that were made, innermost first."""
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
@@ -167,7 +167,3 @@ def _make_folders(folder: Path) -> list[Path]:
 
 def _can_write_in(folder: Path) -> bool:
     return os.access(folder, os.W_OK | os.X_OK)
-
-
-def _cannot_write(path: Path, error: OSError) -> UserError:
-    return UserError(f"{path} cannot be written: {error.strerror or error}")

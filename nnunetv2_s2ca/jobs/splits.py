@@ -28,7 +28,7 @@ def ensure_splits(model: Model) -> int:
     if not splits.is_file():
         from nnunetv2.utilities.crossval_split import generate_crossval_split
 
-        from nnunetv2_s2ca.dataset_conversion.convert import RECORD
+        from nnunetv2_s2ca.dataset_conversion.record import RECORD
         from nnunetv2_s2ca.dataset_conversion.splits import write_splits
 
         plans = folder / f"{model.plans}.json"

@@ -17,6 +17,7 @@ from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.dataset_conversion import convert as convert_module
 from nnunetv2_s2ca.dataset_conversion.check import check_cases, describe
 from nnunetv2_s2ca.dataset_conversion.convert import convert
+from nnunetv2_s2ca.dataset_conversion.record import RECORD, read_record
 from tests.damaged_nifti import UNREADABLE, colours
 from tests.dataset_conversion.made_up import AFFINE, SHAPE, save, write_case, write_download
 
@@ -489,10 +490,10 @@ def test_skipping_bad_cases_of_a_source_without_segmentations_keeps_the_good(sou
 
 def test_missing_file_is_named_as_its_edition_spells_it(tmp_path):
     edition = EDITIONS["brats2023-gli"]
-    write_download(tmp_path, edition, count=1)
+    write_download(tmp_path / "source", edition, count=1)
     next(tmp_path.rglob("*-t1n.nii.gz")).unlink()
     with pytest.raises(cli.UserError, match=r"expected .*-00[01]-t1n\.nii\.gz"):
-        convert(edition, tmp_path, processes=1)
+        convert(edition, tmp_path / "source", processes=1)
 
 
 @pytest.mark.parametrize("content", ["{", None])
@@ -508,7 +509,7 @@ def test_spoilt_note_of_an_interrupted_conversion_starts_it_anew(source, raw, co
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}"])
 def test_damaged_note_of_the_conversion_is_named(source, raw, content):
-    record = _convert(source) / convert_module.RECORD
+    record = _convert(source) / RECORD
     record.write_text(content)
-    with pytest.raises(cli.UserError, match=convert_module.RECORD):
-        convert_module.read_record(record.parent)
+    with pytest.raises(cli.UserError, match=RECORD):
+        read_record(record.parent)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from nnunetv2_s2ca import cli
 from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.dataset_conversion.convert import convert
-from nnunetv2_s2ca.dataset_conversion.source import find_cases, patient_of
+from nnunetv2_s2ca.dataset_conversion.patients import patient_of
+from nnunetv2_s2ca.dataset_conversion.source import find_cases
 from nnunetv2_s2ca.dataset_conversion.splits import make_splits, write_splits
 from tests.dataset_conversion.made_up import write_case, write_download
 

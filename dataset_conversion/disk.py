@@ -1,0 +1,46 @@
+"""What copying and linking a download take on the disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.folders import unfinished_folder
+from nnunetv2_s2ca.dataset_conversion.source import Case
+
+
+def check_disk(
+    target: Path, cases: Sequence[Case], *, link: bool, say: Callable[[str], None]
+) -> None:
+    """Say what linking and copying cost, and refuse what cannot fit.
+
+    What an interrupted conversion has left is taken up or deleted, so its room counts as free.
+
+    Raises:
+        UserError: There is too little room.
+    """
+    images = {path: case.states[path][0] for case in cases for path in case.images.values()}
+    labels = sum(case.states[case.segmentation][0] for case in cases if case.segmentation)
+    total = sum(images.values()) + labels
+    say(
+        f"disk: --copy {_size(total)} at most, --link {_size(labels)}; "
+        f"{'linking' if link else 'copying'}"
+    )
+    needed = labels if link else total
+    begun = unfinished_folder(target)
+    free = shutil.disk_usage(begun.parent).free
+    free += sum(path.lstat().st_size for path in begun.rglob("*"))
+    if needed > free:
+        raise UserError(
+            f"{target.parent} has {_size(free)} free, and {_size(needed)} are needed; make room"
+            + ("" if link else ", or refer to the images where they are by --link")
+        )
+
+
+def _size(count: int) -> str:
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count} bytes"

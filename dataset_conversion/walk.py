@@ -1,0 +1,65 @@
+"""Walk through a download: its folders, the images in them, and what is not read."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+
+from nnunetv2_s2ca.dataset_conversion.patients import NAME_MAPPING
+
+IMAGE_NAME = re.compile(r"(?P<stem>.+)\.nii(\.gz)?", re.IGNORECASE | re.DOTALL)
+
+
+def walk(source: Path) -> Iterator[tuple[Path, list[str]]]:
+    """All folders from the source on, hidden ones apart, each with the names of its files."""
+    for name, folders, files in os.walk(source, onerror=_raise, followlinks=True):
+        folder = Path(name)
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith((".", "__MACOSX"))
+            and not ((folder / name).is_symlink() and _leads_up(folder / name))
+        )
+        yield folder, sorted(name for name in files if not name.startswith("."))
+
+
+def images_among(folder: Path, names: list[str]) -> Iterator[tuple[Path, str]]:
+    """The NIfTI files among the files of a folder, with their names less the ending."""
+    for name in names:
+        if match := IMAGE_NAME.fullmatch(name):
+            yield folder / name, match["stem"]
+
+
+def all_images(source: Path) -> Iterator[tuple[Path, str]]:
+    """All NIfTI files from the source on, as `images_among` gives them."""
+    for folder, names in walk(source):
+        yield from images_among(folder, names)
+
+
+def what_is_passed_over(source: Path) -> list[str]:
+    """What lies about in a download and is not read, one line for each kind."""
+    counts: Counter[str] = Counter()
+    for path in source.rglob("*"):
+        if path.is_symlink() and path.is_dir() and _leads_up(path):
+            counts["links to a folder above them"] += 1
+        elif not path.is_file() or fnmatch(path.name, NAME_MAPPING):
+            continue
+        elif path.name.startswith("."):
+            counts["hidden files of macOS and others"] += 1
+        elif path.suffix.lower() in (".csv", ".xlsx", ".xls"):
+            counts["tables"] += 1
+    return [f"{count} {kind} passed over" for kind, count in sorted(counts.items())]
+
+
+def _raise(error: OSError) -> None:
+    """In place of os.walk's silence about folders that it cannot read."""
+    raise error
+
+
+def _leads_up(link: Path) -> bool:
+    """Whether a link leads to a folder that it lies in, so that to follow it would never end."""
+    return os.path.realpath(link) in {os.path.realpath(folder) for folder in link.parents}

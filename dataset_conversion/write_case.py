@@ -1,0 +1,116 @@
+"""The files of one case in nnU-Net's raw format."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from isal import igzip
+
+from nnunetv2_s2ca.brats.editions import Edition
+from nnunetv2_s2ca.core.files import whole_file
+from nnunetv2_s2ca.core.nifti import (
+    GZIP_LEVEL,
+    READ_ERRORS,
+    compressed_nifti,
+    load_nifti,
+    nifti_image,
+    read_voxels,
+    write_compressed,
+)
+from nnunetv2_s2ca.dataset_conversion.check import CheckedCase
+from nnunetv2_s2ca.dataset_conversion.source import changed_files
+
+# of the errors of copying a file, those that are the target's
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+
+
+class _SourceError(Exception):
+    """A file of the source cannot be read."""
+
+
+def write_case(
+    item: CheckedCase, *, edition: Edition, folder: Path, link: bool, ending: str
+) -> list[str]:
+    """Write a case; files that are there already, from an interrupted conversion, are left.
+
+    Args:
+        item: The case as it was checked.
+        edition: Of the source.
+        folder: Of the dataset, with imagesTr, imagesTs and labelsTr.
+        link: Leave the images where they are; those of cases to predict are linked.
+        ending: Of the files.
+
+    Returns:
+        Why the case cannot be part of the dataset: files of the source that cannot be read, or
+        that have changed since they were checked. Nothing of the case is left then.
+
+    Raises:
+        UserError: The disk takes no more.
+    """
+    case = item.case
+    images = folder / ("imagesTs" if case.segmentation is None else "imagesTr")
+    channels = edition.channels
+    targets = [images / f"{case.identifier}_{n:04d}{ending}" for n in range(len(channels))]
+    label = folder / "labelsTr" / f"{case.identifier}{ending}"
+    problems = []
+    try:
+        if edition.four_dimensional:
+            order = [int(edition.suffixes[channel]) for channel in channels]
+            _split_channels(case.images[channels[0]], targets, order=order)
+        elif not link or case.segmentation is None:
+            for channel, target in zip(channels, targets, strict=True):
+                _take_over(case.images[channel], target, link=link)
+    except _SourceError as error:
+        problems.append(str(error))
+    if item.label_file is not None and not label.exists():
+        with whole_file(label) as temporary:
+            write_compressed(item.label_file, temporary)
+    problems += [
+        f"{path}: has changed since it was checked; convert again once the source is at rest"
+        for path in changed_files(case)
+    ]
+    if problems:
+        for path in (*targets, label):
+            path.unlink(missing_ok=True)
+    return problems
+
+
+def _take_over(source: Path, target: Path, *, link: bool) -> None:
+    """Copy a file as it is, compress one that is not compressed, or link it where that works."""
+    if os.path.lexists(target):
+        return
+    if link:
+        # nnU-Net reads the cases to predict from a folder, not from dataset.json
+        try:
+            target.symlink_to(source)
+            return
+        except OSError:  # Windows without the right to make links
+            pass
+    with whole_file(target) as temporary:
+        try:
+            if link or source.name.lower().endswith(".gz"):
+                shutil.copyfile(source, temporary)
+            else:
+                # the file itself, so that not a bit of it changes
+                temporary.write_bytes(igzip.compress(source.read_bytes(), GZIP_LEVEL, mtime=0))
+        except OSError as error:
+            if error.errno in DISK_ERRORS:
+                raise OSError(error.errno, error.strerror, str(temporary)) from error
+            raise _SourceError(f"{source}: cannot be copied: {error.strerror or error}") from error
+
+
+def _split_channels(source: Path, targets: list[Path], *, order: list[int]) -> None:
+    """One file a channel from the MSD's 4D file, in our order."""
+    if all(target.exists() for target in targets):
+        return
+    try:
+        affine, voxels = load_nifti(source).affine, read_voxels(source)
+    except READ_ERRORS as error:
+        raise _SourceError(f"{source}: {error}") from error
+    for target, place in zip(targets, order, strict=True):
+        with whole_file(target) as temporary:
+            volume = nifti_image(voxels[..., place], affine)
+            write_compressed(compressed_nifti(volume), temporary)
