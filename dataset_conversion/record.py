@@ -11,6 +11,7 @@ from typing import Any
 from nnunetv2_s2ca.brats.editions import Edition, edition_named
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json, write_text
+from nnunetv2_s2ca.core.text import in_few_words
 
 RECORD = "s2ca_source.json"  # in the dataset's folder
 
@@ -75,17 +76,21 @@ def read_record(dataset: Path) -> Record:
 
 def _parse(name: str, content: object, edition: Edition) -> RecordedCase:
     if not isinstance(content, dict):
-        raise ValueError(f"case {name} is {content!r:.50}; expected an object")
+        raise ValueError(f"case {name} is {in_few_words(content)}; expected an object")
     patient, grade, labels = (content.get(key) for key in ("patient", "grade", "labels"))
     if not isinstance(patient, str) or not patient:
-        raise ValueError(f"case {name} has the patient {patient!r:.50}; expected a name")
+        raise ValueError(f"case {name} has the patient {in_few_words(patient)}; expected a name")
     if not isinstance(grade, str | None):
-        raise ValueError(f"case {name} has the grade {grade!r:.50}; expected HGG, LGG or null")
+        raise ValueError(
+            f"case {name} has the grade {in_few_words(grade)}; expected HGG, LGG or null"
+        )
     if labels is None:
         return RecordedCase(patient, grade, None)
     known = list(edition.labels)
     if not isinstance(labels, list) or not all(
         type(label) is int and label in known for label in labels
     ):
-        raise ValueError(f"case {name} has the labels {labels!r:.50}; expected some of {known}")
+        raise ValueError(
+            f"case {name} has the labels {in_few_words(labels)}; expected some of {known}"
+        )
     return RecordedCase(patient, grade, tuple(labels))

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from nnunetv2_s2ca.brats.editions import EDITIONS, Edition
-from nnunetv2_s2ca.core.console import excerpt
 from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
+from nnunetv2_s2ca.core.text import excerpt
 from nnunetv2_s2ca.dataset_conversion.patients import GRADES, Patients
 from nnunetv2_s2ca.dataset_conversion.walk import all_images, images_among, walk
 
