@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
-from nnunetv2_s2ca.core.files import check_output_folder
+from nnunetv2_s2ca.core.files import check_output_folder, read_json
 from nnunetv2_s2ca.core.folders import replaced_folder
 from nnunetv2_s2ca.core.lock import output_lock
 from nnunetv2_s2ca.core.paths import resolved
@@ -74,10 +74,10 @@ def _check_free(target: Path, names: set[str], *, overwrite: bool) -> None:
 def _moved_by_killed_run(unfinished: Path) -> set[str]:
     """The files of an earlier run that are in the output because it was killed while they moved."""
     try:
-        names = json.loads((unfinished / MOVING).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        names = read_json(unfinished / MOVING, list)
+    except UserError:
         return set()
-    return {name for name in names if not (unfinished / name).exists()}
+    return {name for name in map(str, names) if not (unfinished / name).exists()}
 
 
 def _move_in(unfinished: Path, target: Path) -> None:

@@ -16,8 +16,8 @@ from nnunetv2_s2ca.evaluation.results import DEFAULT_FOLDER, HEADER, METRICS, ME
 from nnunetv2_s2ca.evaluation.rules import RULES
 
 # What `repr` of a float gives, which is less than `float` accepts: not 1_0, nor Infinity
-_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?|inf")
-_COUNT = re.compile(r"\d+")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?|inf", re.ASCII)
+_COUNT = re.compile(r"\d+", re.ASCII)
 
 _COUNTS = ("lesions", "lesions_missed", "lesions_false")
 _VOLUMES = ("reference_ml", "prediction_ml")

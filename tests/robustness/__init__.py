@@ -1,0 +1,1 @@
+"""Hostile inputs, full disks and kills: nothing lost, nothing wrong, no traceback."""
