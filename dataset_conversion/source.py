@@ -192,10 +192,7 @@ def _problems_of(
 ) -> Iterator[str]:
     item = items[0]
     if not item.identifier.isprintable():
-        yield (
-            f"{item.folder}: the case's name {excerpt(item.identifier)} holds characters that "
-            "cannot be printed, or is not UTF-8; rename it"
-        )
+        yield "its name holds characters that cannot be printed, or is not UTF-8; rename its files"
     if len(items) > 1:
         folders = ", ".join(str(other.folder) for other in items)
         yield f"stands in {len(items)} folders: {folders}; expected one"
