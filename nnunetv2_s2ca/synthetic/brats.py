@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunetv2_s2ca.synthetic.patient import make_patient
+from nnunetv2_s2ca.synthetic.patient import Patient, make_patient
 from nnunetv2_s2ca.synthetic.tumour import Grade
 
 # BraTS 2019 has 259 high and 76 low grade patients
@@ -33,6 +34,7 @@ def write_brats2019(
     shape: tuple[int, int, int] = (64, 72, 56),
     spacing: float = 3.0,
     with_segmentation: bool = True,
+    make: Callable[..., Patient] = make_patient,
 ) -> list[Path]:
     """Write made-up patients; every fourth of them is low grade.
 
@@ -47,6 +49,7 @@ def write_brats2019(
         shape: voxels (X, Y, Z), see `make_patient`.
         spacing: mm.
         with_segmentation: leave the `_seg` files out otherwise, as the validation set does.
+        make: draws a patient; called as `make_patient` is.
 
     Returns:
         The folder of each patient.
@@ -58,7 +61,7 @@ def write_brats2019(
         grade: Grade = "LGG" if number % LOW_GRADE_EVERY == 0 else "HGG"
         # numbers of neighbouring seeds must not meet
         own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-        patient = make_patient(own_seed, shape=shape, spacing=spacing, grade=grade)
+        patient = make(own_seed, shape=shape, spacing=spacing, grade=grade)
         case = f"BraTS19_SYN_{number:03d}_1"
         target = folder / grade / case
         target.mkdir(parents=True, exist_ok=True)

@@ -79,11 +79,7 @@ def make_patient(
     Raises:
         ValueError: if the volume is too small to hold the middle of a brain.
     """
-    if min(shape) * spacing < 60:
-        raise ValueError(
-            f"a volume of {shape} voxels of {spacing} mm cannot hold a brain with a tumour; at "
-            f"least 60 mm along each axis are needed, and 160×200×165 mm for a whole brain"
-        )
+    check_size(shape, spacing)
     rng = np.random.default_rng(seed)
     drawn: Grade = GRADES[int(rng.random() < 0.25)]
     grade = grade or drawn
@@ -93,10 +89,27 @@ def make_patient(
         modality: _acquire(rng, modality, tissues, segmentation, spacing=spacing, grade=grade)
         for modality in MODALITIES
     }
-    # as BraTS: SRI24's corner, with the origin at the left and the back
+    return Patient(images, segmentation, brats_affine(shape, spacing), grade)
+
+
+def check_size(shape: tuple[int, int, int], spacing: float) -> None:
+    """Refuse a volume too small to hold the middle of a brain.
+
+    Raises:
+        ValueError: if it is.
+    """
+    if min(shape) * spacing < 60:
+        raise ValueError(
+            f"a volume of {shape} voxels of {spacing} mm cannot hold a brain with a tumour; at "
+            f"least 60 mm along each axis are needed, and 160×200×165 mm for a whole brain"
+        )
+
+
+def brats_affine(shape: tuple[int, int, int], spacing: float) -> NDArray[np.float64]:
+    """From voxels to mm as in BraTS: SRI24's corner, the origin at the left and the back."""
     affine = np.diag([-spacing, -spacing, spacing, 1.0])
     affine[1, 3] = spacing * (shape[1] - 1)
-    return Patient(images, segmentation, affine, grade)
+    return affine
 
 
 def _acquire(

@@ -48,10 +48,10 @@ def make_tumour(
     shape = tissues.brain.shape
     depth = ndimage.distance_transform_edt(tissues.brain) * spacing
     radius = rng.uniform(*CORE_RADIUS[grade])
-    to_core = _ellipsoid(rng, _choose_centre(rng, tissues, depth), radius, shape, spacing)
+    to_core = ellipsoid(rng, choose_centre(rng, tissues, depth), radius, shape, spacing)
     if grade == "HGG" and rng.random() < MULTIFOCAL:
-        second = _choose_centre(rng, tissues, depth)
-        to_core = np.minimum(to_core, _ellipsoid(rng, second, 0.6 * radius, shape, spacing))
+        second = choose_centre(rng, tissues, depth)
+        to_core = np.minimum(to_core, ellipsoid(rng, second, 0.6 * radius, shape, spacing))
     wavelength = BUMP_WAVELENGTH / spacing
     to_core += 0.15 * radius * smooth_noise(rng, shape, wavelength)
 
@@ -66,19 +66,19 @@ def make_tumour(
         enhancing = core & (to_core > -np.maximum(rim, spacing))
     elif rng.random() < LGG_ENHANCING:
         inside = np.argwhere(core)
-        nodule = _ellipsoid(rng, inside[rng.integers(len(inside))], 0.4 * radius, shape, spacing)
+        nodule = ellipsoid(rng, inside[rng.integers(len(inside))], 0.4 * radius, shape, spacing)
         enhancing = core & (nodule < 0)
     else:
         enhancing = np.zeros_like(core)
 
     segmentation = np.zeros(shape, np.uint8)
-    segmentation[_without_crumbs(core | oedema, core)] = OEDEMA
+    segmentation[without_crumbs(core | oedema, core)] = OEDEMA
     segmentation[core] = NECROSIS
     segmentation[enhancing] = ENHANCING
     return segmentation
 
 
-def _choose_centre(
+def choose_centre(
     rng: np.random.Generator, tissues: Tissues, depth: NDArray[np.floating]
 ) -> NDArray[np.intp]:
     """A voxel in white matter, where gliomas start, not too close to the surface."""
@@ -86,7 +86,7 @@ def _choose_centre(
     return candidates[rng.integers(len(candidates))]
 
 
-def _ellipsoid(
+def ellipsoid(
     rng: np.random.Generator,
     centre: NDArray[np.intp],
     radius: float,
@@ -101,6 +101,6 @@ def _ellipsoid(
     return (np.linalg.norm(offsets, axis=0) - radius).astype(np.float32)
 
 
-def _without_crumbs(whole: NDArray[np.bool_], core: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def without_crumbs(whole: NDArray[np.bool_], core: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Only those components of the whole tumour that hold some of its core."""
     return ndimage.binary_propagation(core, mask=whole)

@@ -1,0 +1,1 @@
+"""How well S2CA-Net and nnU-Net learn on hard synthetic patients, row by row."""

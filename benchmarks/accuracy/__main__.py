@@ -1,0 +1,62 @@
+"""`python -m benchmarks.accuracy`: train rows, test the final ones, and write the report."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.accuracy.experiment import REPOSITORY, Experiment, Settings
+from benchmarks.accuracy.records import Records
+from benchmarks.accuracy.rows import TABLES, chosen_rows
+from benchmarks.accuracy.running import Runner
+from nnunetv2_s2ca.core.errors import UserError
+
+RESULTS = REPOSITORY / "results" / "accuracy"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what the arguments say; returns the exit code."""
+    given = _parse(arguments)
+    settings = Settings(patients=given.patients, test=given.test, steps=given.steps)
+    try:
+        rows = chosen_rows(given.rows, given.table)
+        if given.list:
+            for row in rows:
+                print(f"{row.name:28} {', '.join(row.tables):14} {row.recipe}")
+            return 0
+        experiment = Experiment(given.work, settings, say=lambda line: print(line, flush=True))
+        experiment.prepare()
+        runner = Runner(experiment, Records(given.results / "rows"))
+        for seed in given.seeds:
+            for row in rows:
+                runner.run(row, seed, test=given.table in ("final", "long"))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy", description=(__doc__ or "").partition(": ")[2]
+    )
+    default = Settings()
+    parser.add_argument("--work", type=Path, default=REPOSITORY / "accuracy_work", metavar="FOLDER",
+                        help="patients, models, logs (default: accuracy_work)")  # fmt: skip
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER",
+                        help="records and report (default: results/accuracy)")  # fmt: skip
+    parser.add_argument("--table", choices=TABLES,
+                        help="final and long predict the test patients, too")  # fmt: skip
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="these rows alone")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], choices=range(5),
+                        help="each trains on the fold of its number (default: 0)")  # fmt: skip
+    parser.add_argument("--steps", type=int, default=default.steps)
+    parser.add_argument("--patients", type=int, default=default.patients)
+    parser.add_argument("--test", type=int, default=default.test)
+    parser.add_argument("--list", action="store_true", help="print the rows and end")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""The folders of an experiment, and the commands that prepare its patients."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks.accuracy.trainers.row_trainer import ROW_VARIABLE
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.files import read_json, write_text
+from nnunetv2_s2ca.demo.processes import (
+    Job,
+    nnunet_command,
+    nnunet_environment,
+    run_jobs,
+    s2ca_command,
+)
+from nnunetv2_s2ca.synthetic.brats import write_brats2019
+from nnunetv2_s2ca.synthetic.cohort import FIRST_HOSPITAL, SECOND_HOSPITAL
+from nnunetv2_s2ca.synthetic.hard_patient import make_hard_patient
+
+CONFIGURATION = "3d_fullres"
+REPOSITORY = Path(__file__).parents[2]
+SETTINGS_FILE = "experiment.json"
+HOSPITALS = {"first": FIRST_HOSPITAL, "second": SECOND_HOSPITAL}
+TRAINING_IDS = {"first": 701, "second": 703}
+TEST_IDS = {"first": 702, "second": 704}
+# of the second hospital: so few train, and these validate in every fold
+FINE_TUNING, FINE_TUNING_VALIDATION = 8, 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is common to all rows.
+
+    Attributes:
+        patients: of the first hospital, for training and validation in five folds.
+        test: patients of each hospital that only final rows predict.
+        shape: voxels (X, Y, Z) of a patient.
+        spacing: mm.
+        steps: of a row that does not say otherwise.
+        seed: of the patients.
+    """
+
+    patients: int = 40
+    test: int = 20
+    shape: tuple[int, int, int] = (36, 44, 36)
+    spacing: float = 5.0
+    steps: int = 300
+    seed: int = 0
+
+    def patients_as_json(self) -> dict:
+        """What decides on the patients, as a record keeps it."""
+        content = json.loads(json.dumps(asdict(self)))
+        del content["steps"]
+        return content
+
+
+class Experiment:
+    """Patients and models below one folder.
+
+    Args:
+        folder: made if it does not exist.
+        settings: of all rows.
+        say: takes a line on what is done.
+    """
+
+    def __init__(self, folder: Path, settings: Settings, *, say: Callable[[str], None] = print):
+        self.folder, self.settings, self.say = folder.resolve(), settings, say
+        self.logs = self.folder / "logs"
+
+    def prepare(self) -> None:
+        """Draw, convert, plan, preprocess and split the patients, unless that is done.
+
+        Raises:
+            UserError: if the folder holds the patients of other settings, or a command fails.
+        """
+        state = self.folder / SETTINGS_FILE
+        patients = self.settings.patients_as_json()
+        if state.exists():
+            if read_json(state) != patients:
+                raise UserError(
+                    f"{self.folder} holds patients of other settings; give another --work folder"
+                )
+            return
+        self.logs.mkdir(parents=True, exist_ok=True)
+        for hospital in HOSPITALS:
+            self._prepare_hospital(hospital)
+        write_text(state, json.dumps(patients, indent=2) + "\n")
+
+    def raw(self, dataset_id: int) -> Path:
+        """A dataset in nnUNet_raw."""
+        return self._dataset("nnUNet_raw", dataset_id)
+
+    def model(self, data: str, trainer: str) -> Path:
+        """A trainer's folder in nnUNet_results."""
+        name = self.raw(TRAINING_IDS[data]).name
+        return self.folder / "nnUNet_results" / name / f"{trainer}__nnUNetPlans__{CONFIGURATION}"
+
+    def run(self, name: str, command: tuple[str, ...], row: dict | None = None) -> None:
+        """Run one command on one thread, for a row if it trains or predicts one.
+
+        Raises:
+            UserError: if it fails; quotes the end of its log.
+        """
+        environment = nnunet_environment(self.folder, threads=1)
+        environment |= {
+            "nnUNet_n_proc_DA": "1" if row is None else "0",
+            "PYTHONPATH": str(REPOSITORY),
+            "nnUNet_extTrainer": str(Path(__file__).parent / "trainers"),
+            ROW_VARIABLE: json.dumps(row or {}),
+        }
+        run_jobs(
+            [Job(name, command, self.logs / f"{name}.log")],
+            at_once=1,
+            environment=environment,
+            folder=self.folder,
+            say=lambda line: self.say(f"  {line}"),
+        )
+
+    def _prepare_hospital(self, hospital: str) -> None:
+        settings, first = self.settings, hospital == "first"
+        training = settings.patients if first else FINE_TUNING + FINE_TUNING_VALIDATION
+        self.say(f"{hospital} hospital: {training} patients to train on, {settings.test} for test")
+        for dataset_id, patients, start in (
+            (TRAINING_IDS[hospital], training, 1),
+            (TEST_IDS[hospital], settings.test, training + 1),
+        ):
+            source = self.folder / f"patients_{dataset_id}"
+            shutil.rmtree(source, ignore_errors=True)
+            write_brats2019(
+                source,
+                patients=patients,
+                first=start,
+                seed=settings.seed + (0 if first else 10_000),
+                shape=settings.shape,
+                spacing=settings.spacing,
+                make=partial(make_hard_patient, cohort=HOSPITALS[hospital]),
+            )
+            command = s2ca_command("convert", "brats2019", source, "-d", dataset_id, "--overwrite")
+            self.run(f"convert_{dataset_id}", command)
+        dataset_id = TRAINING_IDS[hospital]
+        arguments = ("-d", dataset_id, "-c", CONFIGURATION, "-np", 1, "--clean")
+        plan = nnunet_command("nnUNetv2_plan_and_preprocess", *arguments)
+        self.run(f"plan_{dataset_id}", plan)
+        if first:
+            splits = s2ca_command("splits", "-d", dataset_id, "--overwrite")
+            self.run(f"splits_{dataset_id}", splits)
+        else:
+            self._split_second_hospital(dataset_id)
+
+    def _split_second_hospital(self, dataset_id: int) -> None:
+        """The same few patients train in every fold, which stands for a seed."""
+        labels = self.raw(dataset_id) / "labelsTr"
+        cases = sorted(path.name.removesuffix(".nii.gz") for path in labels.glob("*.nii.gz"))
+        fold = {"train": cases[:FINE_TUNING], "val": cases[FINE_TUNING:]}
+        target = self._dataset("nnUNet_preprocessed", dataset_id) / "splits_final.json"
+        write_text(target, json.dumps([fold] * 5, indent=2) + "\n")
+
+    def _dataset(self, room: str, dataset_id: int) -> Path:
+        (folder,) = (self.folder / room).glob(f"Dataset{dataset_id:03d}_*")
+        return folder

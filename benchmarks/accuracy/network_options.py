@@ -1,0 +1,53 @@
+"""What a recipe changes about a network before it is trained: where weights and biases start."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from timm.layers import LayerScale2d
+from torch import nn
+
+from nnunetv2_s2ca.architecture.attention import AttentionGate
+
+LEAKINESS = 1e-2  # nnU-Net's, for its initialisation
+
+
+def apply_options(network: nn.Module, recipe: Mapping[str, Any]) -> nn.Module:
+    """Change a network as `Recipe` says; returns it."""
+    if recipe["initialisation"] == "he":
+        _initialise_as_nnunet(network)
+    with torch.no_grad():
+        if recipe["layer_scale"] is not None:
+            for module in network.modules():
+                if isinstance(module, LayerScale2d):
+                    module.gamma.fill_(recipe["layer_scale"])
+        if recipe["prior"] is not None:
+            bias = math.log(recipe["prior"] / (1 - recipe["prior"]))
+            for name, parameter in network.named_parameters():
+                if "seg_layers" in name and name.endswith("bias"):
+                    parameter.fill_(bias)
+    if recipe["gate_norm"] == "instance":
+        for module in network.modules():
+            if isinstance(module, AttentionGate):
+                _replace_batch_norm(module)
+    return network
+
+
+def _initialise_as_nnunet(network: nn.Module) -> None:
+    """He's initialisation of the 3D convolutions, but for offsets, which start at zero."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d) and "offset" not in name:
+            nn.init.kaiming_normal_(module.weight, a=LEAKINESS)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def _replace_batch_norm(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm3d):
+            setattr(module, name, nn.InstanceNorm3d(child.num_features, affine=True))
+        else:
+            _replace_batch_norm(child)

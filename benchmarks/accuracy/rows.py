@@ -1,0 +1,182 @@
+"""The rows of the experiment: which network is trained how, and in which table it stands."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from nnunetv2_s2ca.core.errors import UserError
+
+Table = Literal["sweep", "final", "long"]
+TABLES: tuple[Table, ...] = ("sweep", "final", "long")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; what is None is left to the trainer that is named.
+
+    Attributes:
+        trainer: nnU-Net's or our trainer, which builds the network and says all else.
+        optimiser: "sgd" (Nesterov, momentum 0.99), "adam" or "adamw".
+        rate: highest learning rate.
+        decay: weight decay of the optimiser.
+        schedule: "poly" (nnU-Net's), "cosine" (to zero), or "paper" (plateau until 55/400, then
+            cosine); all of them for each step.
+        warmup: share of the steps in which the rate rises linearly to the highest.
+        betas: Adam's.
+        clip: largest norm of the gradient; nnU-Net clips at 12 in any case.
+        ema: decay of the average over the weights that validation and prediction use.
+        layer_scale: the value that the layer scales of the global branches start from.
+        initialisation: "he" for nnU-Net's initialisation of all convolutions.
+        prior: share of foreground that the heads' biases start from.
+        gate_norm: "instance" for instance norm in place of batch norm in the gates; another
+            function of the network, for comparison only.
+        output_weights: of deep supervision, from fine to coarse; "nnunet" for nnU-Net's.
+    """
+
+    trainer: str
+    optimiser: str | None = None
+    rate: float | None = None
+    decay: float = 1e-5
+    schedule: str | None = None
+    warmup: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    clip: float | None = None
+    ema: float | None = None
+    layer_scale: float | None = None
+    initialisation: str | None = None
+    prior: float | None = None
+    gate_norm: str | None = None
+    output_weights: str | tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A recipe on a data set, trained with several seeds.
+
+    Attributes:
+        name: letters, digits and hyphens.
+        recipe: how it is trained.
+        steps: None for the experiment's.
+        tables: where it stands.
+        data: "first" or "second" hospital.
+        start_from: the row whose weights it starts from, of the same seed.
+        seconds_of: the row whose processor seconds it takes, in place of the same steps.
+    """
+
+    name: str
+    recipe: Recipe
+    steps: int | None = None
+    tables: tuple[Table, ...] = ("sweep",)
+    data: Literal["first", "second"] = "first"
+    start_from: str | None = None
+    seconds_of: str | None = None
+
+    @property
+    def trainer(self) -> str:
+        """Name of the trainer's class, by which nnU-Net names the folder of results."""
+        return f"Accuracy_{self.name.replace('-', '_')}"
+
+    def as_json(self) -> dict[str, Any]:
+        """What decides on the row's outcome, for its record."""
+        content = asdict(self)
+        del content["tables"]
+        return content
+
+
+NNUNET, S2CA = "nnUNetTrainer", "nnUNetTrainerS2CA"
+# short runs: a tenth of the steps warms up, then half a cosine
+SHORT: dict[str, Any] = {"optimiser": "adam", "schedule": "cosine", "warmup": 0.1}
+REFERENCE_S2CA = Recipe(S2CA, rate=3e-3, **SHORT)
+REFERENCE_NNUNET = Recipe(NNUNET, rate=3e-3, **SHORT)
+# what won the sweep, on validation patients alone
+BEST_S2CA, BEST_NNUNET = "s2ca-adam-3e-3", "nnunet-adam-3e-3"
+LONG_STEPS = 2000
+
+
+def _sweep() -> list[Row]:
+    """One thing changed at a time; judged on validation patients alone."""
+    rows = [Row("nnunet-default", Recipe(NNUNET)), Row("s2ca-paper", Recipe(S2CA))]
+    for rate in (1e-3, 3e-3, 1e-2):
+        rows += [
+            Row(f"s2ca-adam-{_text(rate)}", replace(REFERENCE_S2CA, rate=rate)),
+            Row(f"nnunet-adam-{_text(rate)}", replace(REFERENCE_NNUNET, rate=rate)),
+        ]
+    rows += [
+        Row(f"nnunet-sgd-{_text(rate)}", Recipe(NNUNET, "sgd", rate, 3e-5, "poly"))
+        for rate in (3e-3, 3e-2)
+    ]
+    changes: dict[str, dict[str, Any]] = {
+        "no-warmup": {"warmup": 0.0},
+        "long-warmup": {"warmup": 0.3},
+        "paper-schedule": {"schedule": "paper", "warmup": 5 / 400},
+        "poly": {"schedule": "poly"},
+        "clip": {"clip": 1.0},
+        "adamw": {"optimiser": "adamw", "decay": 1e-2},
+        "ema": {"ema": 0.98},
+        "layer-scale": {"layer_scale": 0.1},
+        "he": {"initialisation": "he"},
+        "prior": {"prior": 0.02},
+        "gate-instance-norm": {"gate_norm": "instance"},
+        "nnunet-outputs": {"output_weights": "nnunet"},
+        "beta2": {"betas": (0.9, 0.99)},
+    }
+    rows += [
+        Row(f"s2ca-{name}", replace(REFERENCE_S2CA, **change)) for name, change in changes.items()
+    ]
+    finalists = ("nnunet-default", "s2ca-paper", BEST_S2CA, BEST_NNUNET)
+    return [replace(row, tables=("sweep", "final")) if row.name in finalists else row
+            for row in rows]  # fmt: skip
+
+
+def _with_best_recipes(s2ca: Recipe, nnunet: Recipe) -> list[Row]:
+    """What is trained once the sweep has said which recipes are best."""
+    ablation = {
+        "s": "nnUNetTrainerS2CA_S",
+        "b": "nnUNetTrainerS2CA_B",
+        "b-lgsm": "nnUNetTrainerS2CA_B_LGSM",
+        "b-lgsm-mca": "nnUNetTrainerS2CA_B_LGSM_MCA",
+        "no-wds": "nnUNetTrainerS2CA_noWDS",
+    }
+    final: tuple[Table, ...] = ("final",)
+    return [
+        *(
+            Row(f"{name}-best", replace(s2ca, trainer=trainer), tables=final)
+            for name, trainer in ablation.items()
+        ),
+        Row("nnunet-same-seconds", nnunet, tables=final, seconds_of=BEST_S2CA),
+        Row("from-scratch", s2ca, tables=final, data="second"),
+        Row("fine-tuned", s2ca, tables=final, data="second", start_from=BEST_S2CA),
+        Row("nnunet-best-long", nnunet, LONG_STEPS, ("long",)),
+        Row("s2ca-best-long", s2ca, LONG_STEPS, ("long",)),
+    ]
+
+
+def _all_rows() -> dict[str, Row]:
+    rows = {row.name: row for row in _sweep()}
+    later = _with_best_recipes(rows[BEST_S2CA].recipe, rows[BEST_NNUNET].recipe)
+    return rows | {row.name: row for row in later}
+
+
+def _text(rate: float) -> str:
+    return re.sub(r"e-0", "e-", f"{rate:.0e}")
+
+
+ROWS = _all_rows()
+
+
+def chosen_rows(names: list[str] | None, table: Table | None) -> list[Row]:
+    """The rows of these names, or of a table, or all.
+
+    Raises:
+        UserError: for a name that no row has.
+    """
+    unknown = [name for name in names or () if name not in ROWS]
+    if unknown:
+        raise UserError(f"no row is called {', '.join(unknown)}; --list shows the rows")
+    return [
+        row
+        for row in ROWS.values()
+        if (names is None or row.name in names) and (table is None or table in row.tables)
+    ]

@@ -1,0 +1,165 @@
+"""Train, validate and test rows by nnU-Net's commands, and record what came out."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.accuracy.experiment import CONFIGURATION, TEST_IDS, TRAINING_IDS, Experiment
+from benchmarks.accuracy.records import Records, Scores, read_scores
+from benchmarks.accuracy.rows import ROWS, Row
+from benchmarks.accuracy.trainers.row_trainer import CURVE_FILE
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.files import read_json
+from nnunetv2_s2ca.core.folds import read_splits
+from nnunetv2_s2ca.demo.processes import nnunet_command, s2ca_command
+
+FINAL = "checkpoint_final.pth"
+
+
+class Runner:
+    """Runs rows of an experiment, those left out that are recorded.
+
+    Args:
+        experiment: prepared.
+        records: what is finished.
+    """
+
+    def __init__(self, experiment: Experiment, records: Records):
+        self.experiment, self.records, self.say = experiment, records, experiment.say
+
+    def run(self, row: Row, seed: int, *, test: bool) -> None:
+        """Train and validate a row, and predict the test patients if asked; skips what is done.
+
+        Raises:
+            UserError: if a row that this one needs is not recorded, or a command fails.
+        """
+        conditions = self._conditions(row, seed)
+        record = self.records.finished(row.name, seed, conditions)
+        if record is None:
+            self.say(f"{row.name}, seed {seed}: train {conditions['steps']} steps")
+            self._train(row, seed, conditions)
+            record = {
+                "conditions": conditions,
+                "machine": f"{platform.machine()}, one thread, PyTorch {torch.__version__}",
+                "curve": read_json(self._fold(row, seed) / CURVE_FILE),
+                "validation": self._validation_scores(row, seed),
+                "test": None,
+            }
+            record["seconds"] = record["curve"]["validation"][-1]["seconds"]
+            self.records.write(row.name, seed, record)
+        if test and record["test"] is None:
+            self.say(f"{row.name}, seed {seed}: predict the test patients")
+            record["test"] = self._test_scores(row, seed, conditions)
+            self.records.write(row.name, seed, record)
+        self.say(f"{row.name}, seed {seed}: {summary(record)}")
+
+    def _conditions(self, row: Row, seed: int) -> dict[str, Any]:
+        settings = self.experiment.settings
+        steps = row.steps or settings.steps
+        if row.seconds_of is not None:
+            steps = self._steps_in_seconds_of(row, seed)
+        return {"row": row.as_json(), "steps": steps, "patients": settings.patients_as_json()}
+
+    def _steps_in_seconds_of(self, row: Row, seed: int) -> int:
+        """As many steps as take the other row's processor seconds."""
+        other = self._needed(str(row.seconds_of), seed)
+        same = next(
+            candidate.name
+            for candidate in ROWS.values()
+            if candidate.recipe == row.recipe and candidate.seconds_of is None
+        )
+        own = self._needed(same, seed)
+        return round(other["seconds"] * own["conditions"]["steps"] / own["seconds"])
+
+    def _needed(self, name: str, seed: int) -> dict[str, Any]:
+        record = self.records.read(name, seed)
+        if record is None:
+            raise UserError(f"the row {name} with seed {seed} is needed first; name it in --rows")
+        return record
+
+    def _train(self, row: Row, seed: int, conditions: dict[str, Any]) -> None:
+        options: tuple[object, ...] = ()
+        if row.start_from is not None:
+            self._needed(row.start_from, seed)
+            options = ("-pretrained_weights", self._fold(ROWS[row.start_from], seed) / FINAL)
+        shutil.rmtree(self._fold(row, seed), ignore_errors=True)
+        command = nnunet_command(
+            "nnUNetv2_train",
+            *(TRAINING_IDS[row.data], CONFIGURATION, seed, "-tr", row.trainer),
+            *("-device", "cpu", *options),
+        )
+        self._run("train", row, seed, command, conditions)
+
+    def _validation_scores(self, row: Row, seed: int) -> Scores:
+        validation = self._fold(row, seed) / "validation"
+        dataset = self.experiment.raw(TRAINING_IDS[row.data])
+        splits = self.experiment.folder / "nnUNet_preprocessed" / dataset.name
+        cases = read_splits(splits / "splits_final.json")[seed]["val"]
+        # of the dataset's labels, those of the fold alone
+        truth = self._fold(row, seed) / "truth"
+        truth.mkdir(exist_ok=True)
+        for case in cases:
+            shutil.copy(dataset / "labelsTr" / f"{case}.nii.gz", truth)
+        return self._evaluate("evaluate_validation", row, seed, truth, validation)
+
+    def _test_scores(self, row: Row, seed: int, conditions: dict[str, Any]) -> Scores:
+        test = self.experiment.raw(TEST_IDS[row.data])
+        output = predictions_folder(self.experiment.folder, row.name, seed)
+        shutil.rmtree(output, ignore_errors=True)
+        command = nnunet_command(
+            "nnUNetv2_predict",
+            *("-d", TRAINING_IDS[row.data], "-c", CONFIGURATION, "-tr", row.trainer, "-f", seed),
+            *("-i", test / "imagesTr", "-o", output, "-device", "cpu", "-npp", 0, "-nps", 0),
+        )
+        self._run("predict", row, seed, command, conditions)
+        return self._evaluate("evaluate_test", row, seed, test / "labelsTr", output)
+
+    def _evaluate(self, what: str, row: Row, seed: int, truth: Path, predictions: Path) -> Scores:
+        output = predictions / "s2ca_evaluation"
+        dataset = self.experiment.raw(TRAINING_IDS[row.data]) / "dataset.json"
+        command = s2ca_command(
+            *("evaluate", "-ref", truth, "-pred", predictions, "-djfile", dataset, "-o", output),
+            *("--rules", "classic", "--processes", 1, "--overwrite"),
+        )
+        self._run(what, row, seed, command, {})
+        return read_scores(output)
+
+    def _run(
+        self, what: str, row: Row, seed: int, command: tuple[str, ...], conditions: dict[str, Any]
+    ) -> None:
+        """Run a command with what the row's trainer reads; the steps are those resolved."""
+        content = row.as_json() | {"trainer": row.trainer, "steps": conditions.get("steps", 1)}
+        self.experiment.run(f"{what}_{row.name}_seed{seed}", command, content)
+
+    def _fold(self, row: Row, seed: int) -> Path:
+        return self.experiment.model(row.data, row.trainer) / f"fold_{seed}"
+
+
+def predictions_folder(work: Path, name: str, seed: int) -> Path:
+    """Where a row's predictions of the test patients are."""
+    return work / "predictions" / f"{name}.seed{seed}"
+
+
+def mean_dice(scores: Scores) -> dict[str, float]:
+    """Mean Dice over patients of each region."""
+    regions = list(next(iter(scores.values())))
+    return {
+        region: sum(case[region]["dice"] for case in scores.values()) / len(scores)
+        for region in regions
+    }
+
+
+def summary(record: dict[str, Any]) -> str:
+    """A record in a line."""
+    parts = [f"{record['seconds']:.0f} s"]
+    for part in ("validation", "test"):
+        if record[part]:
+            dice = mean_dice(record[part])
+            values = " ".join(f"{region} {value:.3f}" for region, value in dice.items())
+            parts.append(f"{part} {values} mean {sum(dice.values()) / len(dice):.3f}")
+    return ", ".join(parts)

@@ -1,0 +1,50 @@
+"""Learning rates over the steps of a run, and the optimisers of a recipe."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from nnunetv2_s2ca.training.lr_schedule import PLATEAU_END
+
+LOWEST = 1e-3  # of the highest rate
+
+
+def relative_rate(progress: float, *, schedule: str, warmup: float) -> float:
+    """The learning rate relative to its highest, where `progress` (0 to 1) of a run is done."""
+    if progress < warmup:
+        return max(progress / warmup, LOWEST)
+    if schedule == "poly":
+        return (1 - progress) ** 0.9
+    start = PLATEAU_END if schedule == "paper" else warmup
+    decayed = max((progress - start) / (1 - start), 0.0)
+    return max((1 + math.cos(math.pi * decayed)) / 2, LOWEST)
+
+
+class RecipeSchedule:
+    """A recipe's rates in the form that nnU-Net's trainer steps: `step(epoch)`, fractions too."""
+
+    def __init__(self, optimizer: Optimizer, recipe: Mapping[str, Any], epochs: int):
+        self.optimizer, self.recipe, self.epochs = optimizer, recipe, epochs
+
+    def step(self, epoch: float) -> None:
+        """Set the rate of every group."""
+        height = relative_rate(
+            epoch / self.epochs, schedule=self.recipe["schedule"], warmup=self.recipe["warmup"]
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe["rate"] * height
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], recipe: Mapping[str, Any]) -> Optimizer:
+    """The optimiser that a recipe names."""
+    rate, decay = recipe["rate"], recipe["decay"]
+    if recipe["optimiser"] == "sgd":
+        return torch.optim.SGD(parameters, rate, weight_decay=decay, momentum=0.99, nesterov=True)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe["optimiser"]]
+    return kind(parameters, rate, betas=tuple(recipe["betas"]), weight_decay=decay)

@@ -1,0 +1,218 @@
+"""The trainer of a row, as nnU-Net finds it by name: steps, seed, recipe, learning curve.
+
+The environment variable `S2CA_ACCURACY_ROW` holds the row as JSON; `nnUNet_extTrainer` names this
+folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
+from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from benchmarks.accuracy.network_options import apply_options
+from benchmarks.accuracy.schedule import RecipeSchedule, make_optimizer
+from benchmarks.accuracy.weight_average import WeightAverage
+from nnunetv2_s2ca import training
+
+ROW_VARIABLE = "S2CA_ACCURACY_ROW"
+CURVE_FILE = "learning_curve.json"
+POINTS = 6  # validations during a training, at the ends of nnU-Net's epochs
+VALIDATION_BATCHES = 4
+
+
+class RowTrainer(nnUNetTrainer):
+    """What all rows share: the run's length, augmentation, seed and record.
+
+    nnU-Net's fold is the seed, too. Few epochs stand for few validations; the learning rate moves
+    at each step, for all optimisers.
+    """
+
+    row: ClassVar[dict[str, Any]]
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's own default)
+    ):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        points = min(POINTS, self.row["steps"])
+        self.num_epochs = points
+        self.num_iterations_per_epoch = self.row["steps"] // points
+        self.num_val_iterations_per_epoch = VALIDATION_BATCHES
+        self.average: WeightAverage | None = None
+        self.step_of_epoch = 0
+        self.seconds = self.started = 0.0
+        self.curve: dict[str, list] = {"losses": [], "validation": []}
+        _seed(fold)
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Build the network as its trainer does, then change what the recipe changes."""
+        network = super().build_network_architecture(
+            plans_manager,
+            configuration_manager,
+            num_input_channels,
+            num_output_channels,
+            enable_deep_supervision,
+        )
+        return apply_options(network, cls.row["recipe"])
+
+    def configure_optimizers(self):
+        """The recipe's optimiser and rates, or else the trainer's own."""
+        recipe = self.row["recipe"]
+        if recipe["optimiser"] is None:
+            return super().configure_optimizers()
+        optimizer = make_optimizer(self.network.parameters(), recipe)
+        if recipe["clip"] is not None:
+            optimizer.register_step_pre_hook(self._clip)
+        return optimizer, RecipeSchedule(optimizer, recipe, self.num_epochs)
+
+    def _clip(self, *_: Any) -> None:
+        """Clip once more than nnU-Net does, before the optimiser steps."""
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.row["recipe"]["clip"])
+
+    def _build_loss(self) -> nn.Module:
+        loss = super()._build_loss()
+        weights = self.row["recipe"]["output_weights"]
+        if weights is None:
+            return loss
+        if weights == "nnunet":
+            return nnUNetTrainer._build_loss(self)
+        return DeepSupervisionWrapper(loss.loss, np.array(weights) / np.sum(weights))
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802 (nnU-Net's)
+        """As nnU-Net, mirrored along all axes, without the margin for rotations."""
+        rotation, dummy_2d, _, axes = (
+            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
+        return rotation, dummy_2d, self.configuration_manager.patch_size, axes
+
+    @staticmethod
+    def get_training_transforms(
+        patch_size: Any,
+        rotation_for_DA: Any,  # noqa: N803 (nnU-Net's)
+        deep_supervision_scales: Any,
+        mirror_axes: tuple[int, ...],
+        do_dummy_2d_data_aug: bool,
+        use_mask_for_norm: Any = None,
+        **others: Any,
+    ) -> BasicTransform:
+        """Mirroring, noise and brightness of nnU-Net's augmentation: the same for all rows."""
+        noise = GaussianNoiseTransform(
+            noise_variance=(0, 0.1), p_per_channel=1, synchronize_channels=True
+        )
+        brightness = MultiplicativeBrightnessTransform(
+            multiplier_range=(0.75, 1.25), synchronize_channels=False, p_per_channel=1
+        )
+        transforms: list[BasicTransform] = [
+            RandomTransform(noise, apply_probability=0.15),
+            RandomTransform(brightness, apply_probability=0.3),
+            MirrorTransform(allowed_axes=mirror_axes),
+        ]
+        if use_mask_for_norm is not None and any(use_mask_for_norm):
+            transforms.append(
+                MaskImageTransform(
+                    apply_to_channels=[i for i, mask in enumerate(use_mask_for_norm) if mask],
+                    channel_idx_in_seg=0,
+                    set_outside_to=0,
+                )
+            )
+        transforms.append(
+            nnUNetTrainer.get_validation_transforms(deep_supervision_scales, **others)
+        )
+        return ComposeTransforms(transforms)
+
+    def on_train_epoch_start(self) -> None:
+        """Start the clock of the processor, which stands still during validation."""
+        if self.row["recipe"]["ema"] is not None and self.average is None:
+            self.average = WeightAverage(self.network, self.row["recipe"]["ema"])
+        self.step_of_epoch = 0
+        super().on_train_epoch_start()
+        self.started = time.process_time()
+
+    def train_step(self, batch: dict) -> dict:
+        """Step with the learning rate of this very step."""
+        self.lr_scheduler.step(
+            self.current_epoch + self.step_of_epoch / self.num_iterations_per_epoch
+        )
+        self.step_of_epoch += 1
+        result = super().train_step(batch)
+        if self.average is not None:
+            self.average.update()
+        self.curve["losses"].append(round(float(result["loss"]), 4))
+        return result
+
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        """Stop the clock."""
+        self.seconds += time.process_time() - self.started
+        super().on_train_epoch_end(train_outputs)
+
+    def on_validation_epoch_start(self) -> None:
+        """Validate the average, if there is one."""
+        if self.average is not None:
+            self.average.exchange()
+        super().on_validation_epoch_start()
+
+    def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
+        """Add a point to the learning curve."""
+        super().on_validation_epoch_end(val_outputs)
+        if self.average is not None:
+            self.average.exchange()
+        dice = self.logger.get_value("dice_per_class_or_region", step=-1)
+        self.curve["validation"].append(
+            {
+                "step": len(self.curve["losses"]),
+                "seconds": round(self.seconds, 1),
+                "dice": [round(float(value), 4) for value in dice],
+            }
+        )
+        Path(self.output_folder, CURVE_FILE).write_text(json.dumps(self.curve), encoding="utf-8")
+
+    def on_train_end(self) -> None:
+        """Save the average, if there is one, as the final weights."""
+        if self.average is not None:
+            self.average.exchange()
+        super().on_train_end()
+
+
+def _seed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def __getattr__(name: str) -> type[RowTrainer]:
+    row = json.loads(os.environ.get(ROW_VARIABLE, "{}"))
+    if name != row.get("trainer"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    own = training.TRAINERS.get(row["recipe"]["trainer"], nnUNetTrainer)
+    bases = (RowTrainer,) if own is nnUNetTrainer else (RowTrainer, own)
+    return type(name, bases, {"__module__": __name__, "row": row})

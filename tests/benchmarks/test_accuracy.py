@@ -1,0 +1,149 @@
+"""The accuracy experiment keeps its books: rows, records, schedules, and one row end to end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.accuracy.__main__ import main
+from benchmarks.accuracy.experiment import Experiment, Settings
+from benchmarks.accuracy.network_options import apply_options
+from benchmarks.accuracy.records import Records
+from benchmarks.accuracy.rows import BEST_NNUNET, BEST_S2CA, ROWS, Recipe, chosen_rows
+from benchmarks.accuracy.running import Runner, mean_dice
+from benchmarks.accuracy.schedule import relative_rate
+from benchmarks.accuracy.weight_average import WeightAverage
+from nnunetv2_s2ca import S2CANet
+from nnunetv2_s2ca.architecture.attention import AttentionGate
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.training import TRAINERS
+
+SCORES = {
+    "a": {"WT": {"dice": 0.5}, "TC": {"dice": 0.0}},
+    "b": {"WT": {"dice": 1.0}, "TC": {"dice": 0.5}},
+}
+
+
+def test_names_are_unique_as_trainers_and_trainers_exist():
+    assert len({row.trainer for row in ROWS.values()}) == len(ROWS)
+    assert {row.recipe.trainer for row in ROWS.values()} <= {"nnUNetTrainer", *TRAINERS}
+
+
+def test_final_table_has_both_best_rows_and_the_whole_ablation():
+    names = {row.name for row in chosen_rows(None, "final")}
+    ablation = {"b-best", "b-lgsm-best", "b-lgsm-mca-best", "no-wds-best", "s-best"}
+    assert {BEST_S2CA, BEST_NNUNET, "nnunet-default", "s2ca-paper"} | ablation <= names
+
+
+def test_rows_in_need_of_another_stand_after_it():
+    names = list(ROWS)
+    for row in ROWS.values():
+        for other in (row.start_from, row.seconds_of):
+            assert other is None or names.index(other) < names.index(row.name)
+
+
+def test_unknown_row_is_named():
+    with pytest.raises(UserError, match="no row is called nonsense"):
+        chosen_rows(["nonsense"], None)
+
+
+def test_finished_row_is_found_again_and_changed_one_refused(tmp_path):
+    records, row = Records(tmp_path / "rows"), ROWS[BEST_S2CA]
+    conditions = {"row": row.as_json(), "steps": 300, "patients": Settings().patients_as_json()}
+    assert records.finished(row.name, 0, conditions) is None
+    records.write(row.name, 0, {"conditions": conditions, "seconds": 1.5})
+    assert records.finished(row.name, 0, conditions)["seconds"] == 1.5
+    assert records.finished(row.name, 1, conditions) is None
+    with pytest.raises(UserError, match="other steps; delete"):
+        records.finished(row.name, 0, conditions | {"steps": 200})
+
+
+def test_recorded_row_runs_no_command(tmp_path):
+    said = []
+    experiment = Experiment(tmp_path / "work", Settings(), say=said.append)
+    records, row = Records(tmp_path / "rows"), ROWS[BEST_S2CA]
+    conditions = {"row": row.as_json(), "steps": 300, "patients": Settings().patients_as_json()}
+    record = {"conditions": conditions, "seconds": 1.0, "validation": SCORES, "test": SCORES}
+    records.write(row.name, 2, record)
+    Runner(experiment, records).run(row, 2, test=True)
+    assert said == [
+        f"{row.name}, seed 2: 1 s, validation WT 0.750 TC 0.250 mean 0.500, "
+        "test WT 0.750 TC 0.250 mean 0.500"
+    ]
+    assert not (tmp_path / "work").exists()
+
+
+def test_row_of_equal_seconds_needs_the_others_first(tmp_path):
+    records = Records(tmp_path / "rows")
+    experiment = Experiment(tmp_path / "work", Settings())
+    with pytest.raises(UserError, match=f"{BEST_S2CA} with seed 0 is needed first"):
+        Runner(experiment, records).run(ROWS["nnunet-same-seconds"], 0, test=False)
+
+
+def test_patients_of_other_settings_are_refused(tmp_path):
+    content = json.dumps(Settings(patients=50).patients_as_json())
+    (tmp_path / "experiment.json").write_text(content)
+    with pytest.raises(UserError, match="patients of other settings"):
+        Experiment(tmp_path, Settings()).prepare()
+
+
+def test_mean_dice_is_over_patients():
+    assert mean_dice(SCORES) == {"WT": 0.75, "TC": 0.25}
+
+
+@pytest.mark.parametrize("schedule", ["poly", "cosine", "paper"])
+def test_rate_rises_to_its_highest_and_falls_to_nothing(schedule):
+    rates = [relative_rate(p, schedule=schedule, warmup=0.1) for p in np.linspace(0, 1, 201)[:-1]]
+    assert rates[0] < 0.01
+    assert max(rates) == pytest.approx(1, abs=0.15)
+    assert (np.diff(rates[20:]) <= 1e-12).all()
+    assert rates[-1] < 0.02
+
+
+def test_average_of_weights_follows_its_formula_and_is_exchanged():
+    network = torch.nn.Linear(1, 1)
+    torch.nn.init.constant_(network.weight, 0.0)
+    average = WeightAverage(network, decay=0.5)
+    torch.nn.init.constant_(network.weight, 1.0)
+    average.update()  # decay min(0.5, 2/11)
+    average.exchange()
+    assert network.weight.item() == pytest.approx(1 - 2 / 11)
+    average.exchange()
+    assert network.weight.item() == 1.0
+
+
+@pytest.mark.slow
+def test_row_of_two_steps_runs_end_to_end_and_once(tmp_path, capsys):
+    arguments = [
+        *("--work", tmp_path / "work", "--results", tmp_path / "results", "--steps", 2),
+        *("--patients", 5, "--test", 1, "--table", "final", "--rows", "b-best"),
+    ]
+    assert main([str(argument) for argument in arguments]) == 0
+    record = Records(tmp_path / "results" / "rows").read("b-best", 0)
+    assert len(record["curve"]["losses"]) == 2
+    assert record["seconds"] > 0
+    assert len(record["validation"]) == len(record["test"]) == 1
+    capsys.readouterr()
+    assert main([str(argument) for argument in arguments]) == 0
+    assert "train" not in capsys.readouterr().out
+
+
+def test_options_change_where_a_network_starts():
+    network = S2CANet(4, 3, patch_size=(16, 16, 16), deep_supervision=True)
+    recipe = asdict(Recipe("nnUNetTrainerS2CA", layer_scale=0.1, prior=0.02, gate_norm="instance"))
+    apply_options(network, recipe | {"initialisation": "he"})
+    scales = [p for name, p in network.named_parameters() if name.endswith("gamma")]
+    assert scales
+    assert all((scale == torch.tensor(0.1)).all() for scale in scales)
+    biases = [p for n, p in network.named_parameters() if "seg_layers" in n and n.endswith("bias")]
+    assert len(biases) == 4
+    torch.testing.assert_close(torch.sigmoid(torch.cat(biases)), torch.full((12,), 0.02))
+    gates = [module for module in network.modules() if isinstance(module, AttentionGate)]
+    assert gates
+    assert not any(isinstance(m, torch.nn.BatchNorm3d) for gate in gates for m in gate.modules())
+    with torch.no_grad():
+        assert torch.isfinite(network(torch.zeros(2, 4, 16, 16, 16))[0]).all()
