@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunetv2_s2ca.architecture.compiling import written_out_for_compiler
+from nnunetv2_s2ca.architecture.paths import layer_by_layer, merged_as_a_whole
 from nnunetv2_s2ca.architecture.tiled_block import UnitWeights, residual_block
 
 
@@ -87,8 +87,10 @@ class ResidualBlock(nn.Module):
         return self._compute([skip, relevance, below], with_stem=False)[0]
 
     def _compute(self, maps: Sequence[Tensor], *, with_stem: bool) -> tuple[Tensor, Tensor | None]:
-        if written_out_for_compiler(maps[0]):
-            x = maps[0] if len(maps) == 1 else merge(*maps)
+        if len(maps) > 1 and merged_as_a_whole(maps):
+            maps = [merge(*maps)]
+        if len(maps) == 1 and layer_by_layer(maps[0]):
+            (x,) = maps
             stem = self.unit1(x)
             return self.act(self.unit2(stem) + self.shortcut(x)), stem
         return residual_block(

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from nnunetv2_s2ca.architecture.attention import SpatialAttention
 from nnunetv2_s2ca.architecture.blocks import PointwiseConv3d
-from nnunetv2_s2ca.architecture.compiling import written_out_for_compiler
+from nnunetv2_s2ca.architecture.paths import sampled_at_once, written_out_for_compiler
 
 # The 27 taps of the kernel in voxels, H slowest.
 TAPS = tuple(itertools.product((-1.0, 0.0, 1.0), repeat=3))
@@ -45,7 +45,9 @@ def deform_conv3d(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     dtype = torch.promote_types(x.dtype, torch.float32)
     taps_weight = weight.to(dtype).unflatten(1, (-1, len(TAPS)))
     convolve = _DeformConv.apply
-    if torch.compiler.is_compiling():
+    if sampled_at_once(x, taps=len(TAPS)):
+        convolve = _convolve_at_once
+    elif torch.compiler.is_compiling():
         convolve = _convolve if written_out_for_compiler(x) else _opaque_convolve
     with torch.autocast(x.device.type, enabled=False):
         samples = [
@@ -62,6 +64,12 @@ def _convolve(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
         values = _sample(x, offset[:, taps], taps)
         out = out.addmm(values.flatten(2).flatten(0, 1).T, _block_of(weight, taps).T)
     return out.unflatten(0, x.shape[1:])
+
+
+def _convolve_at_once(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+    """`_convolve` with all taps sampled together, which autograd keeps."""
+    values = _sample(x, offset, slice(None)).flatten(2).flatten(0, 1)
+    return (values.T @ _block_of(weight, slice(None)).T).unflatten(0, x.shape[1:])
 
 
 def _forward(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from timm.layers import LayerScale2d, Mlp
+from timm.layers import LayerScale2d
 from torch import Tensor, nn
 
 from nnunetv2_s2ca.architecture.attention import CBAM
 from nnunetv2_s2ca.architecture.blocks import PointwiseConv3d
-from nnunetv2_s2ca.architecture.planes import fold_into_channels, unfold_from_channels
-from nnunetv2_s2ca.architecture.recomputing import recomputed
+from nnunetv2_s2ca.architecture.planes import (
+    AXES,
+    Mlp,
+    PointwiseConv2d,
+    axes_by_plane,
+    fold_into_channels,
+    unfold_from_channels,
+)
+from nnunetv2_s2ca.architecture.recomputing import bytes_of_branch, recomputed
 
 LAYER_SCALE_INIT = 1e-5
 TRUNCATED_NORMAL_STD = 0.02
@@ -27,10 +34,10 @@ class ConvFormerBlock(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.norm1 = nn.GroupNorm(1, channels)
-        self.token_mixer = nn.Sequential(CBAM(channels), nn.Conv2d(channels, channels, 1))
+        self.token_mixer = nn.Sequential(CBAM(channels), PointwiseConv2d(channels, channels))
         self.layer_scale1 = LayerScale2d(channels, LAYER_SCALE_INIT)
         self.norm2 = nn.GroupNorm(1, channels)
-        self.mlp = Mlp(channels, 4 * channels, use_conv=True)
+        self.mlp = Mlp(channels)
         self.layer_scale2 = LayerScale2d(channels, LAYER_SCALE_INIT)
         attention = self.token_mixer[0].channel
         for layer in (self.mlp.fc1, self.mlp.fc2, attention.reduce, attention.expand):
@@ -69,22 +76,28 @@ class GlobalBranch(nn.Module):
         super().__init__()
         lengths = sorted(set(map_size))
         self.squeeze = nn.ModuleDict(
-            {str(n): nn.Conv2d(in_channels * n, in_channels, 1) for n in lengths}
+            {str(n): PointwiseConv2d(in_channels * n, in_channels) for n in lengths}
         )
-        self.embed = nn.Conv2d(in_channels, embed_dim, 1)
+        self.embed = PointwiseConv2d(in_channels, embed_dim)
         self.blocks = nn.Sequential(*(ConvFormerBlock(embed_dim) for _ in range(depth)))
         self.norm = nn.GroupNorm(1, embed_dim)
-        self.project = nn.Conv2d(embed_dim, in_channels, 1)
+        self.project = PointwiseConv2d(embed_dim, in_channels)
         self.expand = nn.ModuleDict(
-            {str(n): nn.Conv2d(in_channels, in_channels * n, 1) for n in lengths}
+            {str(n): PointwiseConv2d(in_channels, in_channels * n) for n in lengths}
         )
         self.fuse = PointwiseConv3d(3 * in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fuse(torch.cat([recomputed(self._plane, x, axis) for axis in range(3)], dim=1))
+        would_keep = bytes_of_branch(x, width=self.norm.num_channels, depth=len(self.blocks))
+        volumes: dict[int, Tensor] = {}
+        for axes in axes_by_plane(x.shape[2:]):
+            made = recomputed(self._planes, x, axes, would_keep=would_keep)
+            volumes |= zip(axes, made, strict=True)
+        return self.fuse(torch.cat([volumes[axis] for axis in AXES], dim=1))
 
-    def _plane(self, x: Tensor, axis: int) -> Tensor:
-        length = x.shape[axis + 2]
-        planes = self.squeeze[str(length)](fold_into_channels(x, axis))
+    def _planes(self, x: Tensor, axes: Sequence[int]) -> list[Tensor]:
+        """Fold each of some axes, whose planes have one size, into a volume each."""
+        length = x.shape[axes[0] + 2]
+        planes = self.squeeze[str(length)](fold_into_channels(x, axes))
         planes = self.project(self.norm(self.blocks(self.embed(planes))))
-        return unfold_from_channels(self.expand[str(length)](planes), axis, length=length)
+        return unfold_from_channels(self.expand[str(length)](planes), axes, length=length)

@@ -6,14 +6,21 @@ import math
 from collections.abc import Sequence
 
 import torch
-from timm.layers import DropPath, Mlp
+from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nnunetv2_s2ca.architecture.attention import ChannelAttention, SpatialAttention
 from nnunetv2_s2ca.architecture.blocks import PointwiseConv3d, ResidualBlock, concatenate
-from nnunetv2_s2ca.architecture.planes import fold_into_batch, unfold_from_batch
-from nnunetv2_s2ca.architecture.recomputing import recomputed
+from nnunetv2_s2ca.architecture.planes import (
+    AXES,
+    Mlp,
+    PointwiseConv2d,
+    axes_by_plane,
+    fold_into_batch,
+    unfold_from_batch,
+)
+from nnunetv2_s2ca.architecture.recomputing import bytes_of_branch, recomputed
 
 EMBED_DIM = 128
 DEPTH = 4
@@ -51,12 +58,12 @@ class AxialShift(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.conv_in = nn.Conv2d(channels, channels, 1)
+        self.conv_in = PointwiseConv2d(channels, channels)
         self.norm_in = nn.GroupNorm(1, channels)
-        self.conv_width_first = nn.Conv2d(channels, channels, 1)
-        self.conv_height_first = nn.Conv2d(channels, channels, 1)
+        self.conv_width_first = PointwiseConv2d(channels, channels)
+        self.conv_height_first = PointwiseConv2d(channels, channels)
         self.norm_out = nn.GroupNorm(1, channels)
-        self.conv_out = nn.Conv2d(channels, channels, 1)
+        self.conv_out = PointwiseConv2d(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.gelu(self.norm_in(self.conv_in(x)))
@@ -82,7 +89,7 @@ class AxialShiftBlock(nn.Module):
         self.norm1 = nn.GroupNorm(1, channels)
         self.axial_shift = AxialShift(channels)
         self.norm2 = nn.GroupNorm(1, channels)
-        self.mlp = Mlp(channels, 4 * channels, use_conv=True)
+        self.mlp = Mlp(channels)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -113,22 +120,27 @@ class ShiftedMLP(nn.Module):
     ):
         super().__init__()
         rates = [MAX_DROP_PATH * i / max(depth - 1, 1) for i in range(depth)]
-        self.embed = nn.Conv2d(in_channels, embed_dim, 1)
+        self.embed = PointwiseConv2d(in_channels, embed_dim)
         self.norm = nn.GroupNorm(1, embed_dim)
         self.blocks = nn.Sequential(*(AxialShiftBlock(embed_dim, drop_path=rate) for rate in rates))
-        self.project = nn.Conv2d(embed_dim, in_channels, 1)
+        self.project = PointwiseConv2d(embed_dim, in_channels)
         self.fuse = PointwiseConv3d(3 * in_channels, out_channels)
         self.swap_axes = swap_axes
 
     def forward(self, x: Tensor) -> Tensor:
-        volumes = [recomputed(self._planes, x, axis) for axis in range(3)]
+        would_keep = bytes_of_branch(x, width=self.norm.num_channels, depth=len(self.blocks))
+        volumes: dict[int, Tensor] = {}
+        for axes in axes_by_plane(x.shape[2:]):
+            made = recomputed(self._planes, x, axes, would_keep=would_keep)
+            volumes |= zip(axes, made, strict=True)
         if self.swap_axes:
             volumes[1] = volumes[1].transpose(2, 3)
-        return self.fuse(torch.cat(volumes, dim=1))
+        return self.fuse(torch.cat([volumes[axis] for axis in AXES], dim=1))
 
-    def _planes(self, x: Tensor, axis: int) -> Tensor:
-        planes = self.blocks(self.norm(self.embed(fold_into_batch(x, axis))))
-        return unfold_from_batch(self.project(planes), axis, length=x.shape[axis + 2])
+    def _planes(self, x: Tensor, axes: Sequence[int]) -> list[Tensor]:
+        """Fold each of some axes, whose planes have one size, into a volume each."""
+        planes = self.blocks(self.norm(self.embed(fold_into_batch(x, axes))))
+        return unfold_from_batch(self.project(planes), axes, length=x.shape[axes[0] + 2])
 
 
 class MultiScaleContextAggregation(nn.Module):

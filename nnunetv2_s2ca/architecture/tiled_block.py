@@ -11,8 +11,8 @@ Inside this module a map is one sample's with its channels last, (H, W, D, C); r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Sequence
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +27,8 @@ from nnunetv2_s2ca.architecture.block_input import BlockInput, Seen, block_input
 # MAX_THREADS it does not grow, so that slabs stay small beside the map.
 SLAB_VALUES = 2**19
 MAX_THREADS = 16
+# A map of at most this many values is one slab, of which the passes share more.
+ONE_SLAB_VALUES = 2**21
 NORM_EPS = 1e-5
 
 ALL = slice(None)
@@ -152,21 +154,24 @@ def _backward(
     norm1, norm2 = _Norm(*kept[2:4]), _Norm(*kept[4:6])
     norm3 = None if shortcut is None else _Norm(*kept[6:])
 
-    # 1. Back to the outputs of the norms that stand before the sum.
-    def before_sum(lo: int, hi: int, projected: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    # 1. Back to the outputs of the norms that stand before the sum. Each pass begins with the slab
+    # with which the one before ended, which is all of a small map.
+    @lru_cache(maxsize=1)
+    def before_sum(lo: int, hi: int) -> tuple[Tensor, ...]:
+        x_seen = x.seen(_seen(lo, hi, stride))
+        projected = _projected(x_seen, shortcut, y2.dtype)
         residual = projected if norm3 is None else norm3(projected)
         normed = norm2(y2[lo:hi])
         total = _prelu(normed, unit2.slope) + residual
         grad_total, grad_slope = _prelu_backward(grad[lo:hi], total, slope)
         grad_normed, grad_slope2 = _prelu_backward(grad_total, normed, unit2.slope)
-        return grad_normed, grad_total, grad_slope2, grad_slope
+        return grad_normed, grad_total, grad_slope2, grad_slope, projected, x_seen
 
     grad_slope, grad_slope2 = torch.zeros_like(slope), torch.zeros_like(unit2.slope)
     norm2_backward = _NormBackward(norm2)
     norm3_backward = None if norm3 is None else _NormBackward(norm3)
     for lo, hi in _slabs(y2, x):
-        projected = _projected(x.seen(_seen(lo, hi, stride)), shortcut, y2.dtype)
-        grad_normed, grad_total, slope2_part, slope_part = before_sum(lo, hi, projected)
+        grad_normed, grad_total, slope2_part, slope_part, projected, _ = before_sum(lo, hi)
         grad_slope2 += slope2_part
         grad_slope += slope_part
         norm2_backward.add(grad_normed, y2[lo:hi])
@@ -179,11 +184,9 @@ def _backward(
         stem.grad += grad_stem
     grad_shortcut = None if shortcut is None else torch.zeros_like(shortcut)
     conv2 = _SeparableConvBackward(stem, unit2, (1, 1, 1))
-    for lo, hi in _slabs(y2, x):
+    for lo, hi in reversed(_slabs(y2, x)):
         seen = _seen(lo, hi, stride)
-        x_seen = x.seen(seen)
-        projected = _projected(x_seen, shortcut, y2.dtype)
-        grad_normed, grad_total, _, _ = before_sum(lo, hi, projected)
+        grad_normed, grad_total, _, _, projected, x_seen = before_sum(lo, hi)
         conv2.add(lo, hi, norm2_backward.rows(grad_normed, y2[lo:hi]))
         if norm3_backward is None:
             x.add_grad(seen, grad_total)
@@ -202,7 +205,7 @@ def _backward(
         grad_slope1 += part
         norm1_backward.add(grad_normed, y1[lo:hi])
     conv1 = _SeparableConvBackward(x, unit1, stride)
-    for lo, hi in _slabs(y1, x):
+    for lo, hi in reversed(_slabs(y1, x)):
         conv1.add(lo, hi, norm1_backward.rows(stem.grad[lo:hi], y1[lo:hi]))
 
     return (
@@ -456,11 +459,14 @@ class _SeparableConvBackward:
         self.x.add_grad((inside, ALL, ALL), rows[inside.start - first : inside.stop - first])
 
 
-def _slabs(y: Tensor, x: BlockInput) -> Iterator[tuple[int, int]]:
+def _slabs(y: Tensor, x: BlockInput) -> list[tuple[int, int]]:
     """Ranges of rows of y, so that a slab of the larger of the two fits into a cache."""
+    larger = max(y.numel(), x.shape.numel())
+    if larger <= ONE_SLAB_VALUES:
+        return [(0, len(y))]
     values = SLAB_VALUES * min(torch.get_num_threads(), MAX_THREADS)
-    step = max(2, values * len(y) // max(y.numel(), x.shape.numel()))
-    return ((lo, min(lo + step, len(y))) for lo in range(0, len(y), step))
+    step = max(2, values * len(y) // larger)
+    return [(lo, min(lo + step, len(y))) for lo in range(0, len(y), step)]
 
 
 def _projected(x_seen: Tensor, shortcut: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from nnunetv2_s2ca.architecture import blocks, tiled_block
+from nnunetv2_s2ca.architecture import paths, tiled_block
 from nnunetv2_s2ca.architecture.blocks import ResidualBlock, merge
 from tests.architecture.tensor_sizes import LargestTensor
 
@@ -19,7 +19,11 @@ def layer_by_layer(block: ResidualBlock, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @pytest.fixture(params=[2**20, 64], ids=["one slab", "many slabs"], autouse=True)
-def _slab_size(request, monkeypatch):
+def _slabs(request, monkeypatch):
+    """Slabs for the small maps of these tests, too."""
+    monkeypatch.setattr(tiled_block, "ONE_SLAB_VALUES", 0)
+    monkeypatch.setattr(paths, "LAYERWISE_VALUES", 0)
+    monkeypatch.setattr(paths, "MERGED_VALUES", 0)
     monkeypatch.setattr(tiled_block, "SLAB_VALUES", request.param)
 
 
@@ -51,7 +55,7 @@ def test_compiled_values_and_gradients_are_the_layers(case, written_out, monkeyp
     block = ResidualBlock(in_channels, out_channels, stride=stride).double()
     x = (10 + torch.randn(batch, in_channels, *size)).double().requires_grad_()
     if written_out:  # as on a GPU
-        monkeypatch.setattr(blocks, "written_out_for_compiler", lambda x: True)
+        monkeypatch.setattr(paths, "written_out_for_compiler", lambda x: True)
     torch.compiler.reset()
     compiled = torch.compile(block.forward_with_stem, fullgraph=True, backend="aot_eager")
     compare_with_layers(block, x, compiled(x))
@@ -74,7 +78,7 @@ def test_merged_maps_give_what_their_merger_gives(mode, stride, monkeypatch):
         torch.compiler.reset()
         run = torch.compile(run, fullgraph=True, backend="aot_eager")
     if mode == "written out":
-        monkeypatch.setattr(blocks, "written_out_for_compiler", lambda x: True)
+        monkeypatch.setattr(paths, "written_out_for_compiler", lambda x: True)
     compare_with_layers(block, merge(*maps), (run(*maps),), maps)
 
 

@@ -10,9 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from nnunetv2_s2ca.architecture import deform_conv
+from nnunetv2_s2ca.architecture import deform_conv, paths
 from nnunetv2_s2ca.architecture.deform_conv import DeformConv3d, deform_conv3d
 from tests.architecture.tensor_sizes import LargestTensor
+
+
+@pytest.fixture(params=["all taps", "some taps"], autouse=True)
+def _taps_at_once(request, monkeypatch):
+    if request.param == "some taps":
+        monkeypatch.setattr(paths, "SAMPLED_VALUES", 0)
 
 
 def reference(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
@@ -169,8 +175,9 @@ def test_positions_keep_their_fraction_in_half_precision(dtype):
     np.testing.assert_array_equal(out[..., 1:].float(), expected)
 
 
-def test_no_tensor_is_larger_than_the_offsets():
+def test_no_tensor_is_larger_than_the_offsets(monkeypatch):
     """27 · 3 values a voxel is what there must be; the 27 · C samples must not exist together."""
+    monkeypatch.setattr(paths, "SAMPLED_VALUES", 0)
     module = DeformConv3d(24, reduced_channels=8)
     x = torch.randn(1, 24, 12, 12, 12, requires_grad=True)
     with LargestTensor() as largest:

@@ -11,8 +11,28 @@ from torch import nn
 
 from benchmarks.memory import KeptForBackward
 from nnunetv2_s2ca import S2CANet
-from nnunetv2_s2ca.architecture import blocks, deform_conv, tiled_block
+from nnunetv2_s2ca.architecture import deform_conv, paths, recomputing, tiled_block
 from tests.architecture.tensor_sizes import LargestTensor
+
+
+@pytest.fixture
+def as_large_maps(monkeypatch):
+    """Compute small maps the way of large ones."""
+    for module, limit in (
+        (paths, "LAYERWISE_VALUES"),
+        (paths, "MERGED_VALUES"),
+        (paths, "SAMPLED_VALUES"),
+        (tiled_block, "ONE_SLAB_VALUES"),
+        (recomputing, "KEPT_BYTES"),
+    ):
+        monkeypatch.setattr(module, limit, 0)
+
+
+@pytest.fixture(params=["small maps", "large maps"])
+def both_sizes(request):
+    if request.param == "large maps":
+        request.getfixturevalue("as_large_maps")
+
 
 SMALL = {
     "features_per_stage": (8, 8, 16, 16),
@@ -81,6 +101,7 @@ def test_switching_deep_supervision_off_gives_the_finest_logits():
         ((6, 16, 16), ((1, 1, 1), (1, 2, 2), (1, 2, 2), (3, 2, 2))),
     ],
 )
+@pytest.mark.usefixtures("both_sizes")
 def test_anisotropic_plans_train(patch_size, strides):
     network = small_network(patch_size, strides=strides).train()
     outputs = network(small_input(patch_size))
@@ -97,6 +118,7 @@ def test_input_of_another_size_names_both():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.usefixtures("both_sizes")
 def test_half_precision_weights_predict(dtype):
     network, x = small_network(), small_input()
     with torch.inference_mode():
@@ -128,6 +150,7 @@ def test_sizes_that_do_not_fit_are_refused(arguments, message):
         small_network(**{"patch_size": (16, 16, 16), **arguments})
 
 
+@pytest.mark.usefixtures("both_sizes")
 def test_a_sample_gets_the_same_alone_and_in_a_batch():
     network, x = small_network(), small_input(batch=3)
     together = network(x)
@@ -136,6 +159,7 @@ def test_a_sample_gets_the_same_alone_and_in_a_batch():
         torch.testing.assert_close(batch[1:2], single, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.usefixtures("both_sizes")
 def test_inference_mode_gives_the_same_and_leaves_the_input():
     network, x = small_network(), small_input()
     expected, before = network(x)[0].detach(), x.clone()
@@ -151,6 +175,7 @@ def test_memory_format_of_the_input_changes_nothing():
     torch.testing.assert_close(got, expected)
 
 
+@pytest.mark.usefixtures("both_sizes")
 def test_a_training_step_changes_every_parameter():
     # a ReLU with several hidden units; a single one may be dead
     network = small_network(features_per_stage=(8, 16, 16, 16)).train()
@@ -165,10 +190,32 @@ def test_a_training_step_changes_every_parameter():
     assert [n for n in without_gradient if not n.endswith("pointwise.bias")] == []
 
 
+@pytest.mark.usefixtures("as_large_maps")
 def test_global_branches_keep_nothing_for_the_backward_pass():
     network, x = small_network(), small_input()
     deeper = {"encoder_branches": ((32, 5), (32, 5)), "decoder_branches": ((32, 5), (32, 5))}
     assert bytes_kept(small_network(**deeper), x) == bytes_kept(network, x)
+
+
+def test_small_branches_keep_what_computing_again_would_cost():
+    network, x = small_network(), small_input()
+    deeper = {"encoder_branches": ((32, 5), (32, 5)), "decoder_branches": ((32, 5), (32, 5))}
+    assert bytes_kept(small_network(**deeper), x) > bytes_kept(network, x)
+
+
+@pytest.mark.parametrize("patch_size", [(16, 16, 16), (8, 16, 24)])
+def test_small_maps_give_what_large_ones_give(patch_size, request):
+    network, x = small_network(patch_size).train(), small_input(patch_size, batch=2)
+    results = []
+    for way in ("as small maps", "as_large_maps"):
+        if way == "as_large_maps":
+            request.getfixturevalue(way)
+        torch.manual_seed(0)  # of stochastic depth
+        outputs = network(x)
+        gradients = torch.autograd.grad(loss_of(outputs), list(network.parameters()))
+        results.append([*outputs, *gradients])
+    for small, large in zip(*results, strict=True):
+        torch.testing.assert_close(small, large, rtol=1e-3, atol=1e-4)
 
 
 def bytes_kept(network: S2CANet, x: torch.Tensor) -> int:
@@ -179,6 +226,7 @@ def bytes_kept(network: S2CANet, x: torch.Tensor) -> int:
     return kept.nbytes
 
 
+@pytest.mark.usefixtures("both_sizes")
 def test_checkpointing_changes_no_gradient():
     x = small_input()
     gradients = []
@@ -189,6 +237,7 @@ def test_checkpointing_changes_no_gradient():
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
+@pytest.mark.usefixtures("both_sizes")
 def test_checkpointing_counts_a_batch_once():
     network = small_network(checkpointing=True).train()
     loss_of(network(small_input())).backward()
@@ -197,6 +246,7 @@ def test_checkpointing_counts_a_batch_once():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.usefixtures("both_sizes")
 def test_autocast_trains(dtype):
     network, x = small_network(), small_input()
     expected = network(x)[0].detach()
@@ -208,6 +258,7 @@ def test_autocast_trains(dtype):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("both_sizes")
 def test_compiles_as_one_graph_to_the_same_numbers():
     network, x = small_network(), small_input()
     outputs = network(x)
@@ -224,7 +275,7 @@ def test_compiles_as_one_graph_to_the_same_numbers():
 @pytest.mark.slow
 def test_compiles_as_one_graph_for_other_devices(monkeypatch):
     """Layer by layer, as a GPU's compiler gets it; the layers' gradients are tested one by one."""
-    for module in (blocks, deform_conv):
+    for module in (paths, deform_conv):
         monkeypatch.setattr(module, "written_out_for_compiler", lambda x: True)
     network, x = small_network(), small_input()
     torch.compiler.reset()
@@ -233,6 +284,7 @@ def test_compiles_as_one_graph_for_other_devices(monkeypatch):
         torch.testing.assert_close(outputs, network(x), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.usefixtures("as_large_maps")
 def test_no_tensor_is_larger_than_a_map_of_the_finest_level(monkeypatch):
     """Four times the input of 4 channels: the 48 channels of the last block never exist at once."""
     monkeypatch.setattr(tiled_block, "SLAB_VALUES", 2**14)  # as small beside this patch as usual
@@ -243,6 +295,7 @@ def test_no_tensor_is_larger_than_a_map_of_the_finest_level(monkeypatch):
     assert largest.numel <= 4 * x.numel(), largest.operation
 
 
+@pytest.mark.usefixtures("as_large_maps")
 def test_a_training_step_keeps_little():
     """Some sixty times the input, at any size."""
     for size in (32, 64):
