@@ -301,7 +301,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     _add_processes(parser)
     parser.add_argument(
-        "--keep-going", action="store_true", help="score the sound cases where others are not"
+        "--keep-going", action="store_true", help="score the other cases if some have problems"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results")
     parser.add_argument(
@@ -372,7 +372,7 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--keep-going",
         action="store_true",
-        help="compare the common cases where others are in one run",
+        help="compare the common cases if others are in one run only",
     )
     parser.set_defaults(run=_run_compare)
 

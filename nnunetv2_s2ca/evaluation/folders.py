@@ -30,8 +30,8 @@ def evaluate_folders(
     """Score the predictions of a folder and write `metrics.csv` and `summary.json`.
 
     Args:
-        reference: Folder with the truth.
-        prediction: Folder with what is to be judged.
+        reference: Folder with reference segmentations.
+        prediction: Folder with predictions.
         output: Folder to write to; made if missing.
         scheme: Regions and labels of both folders.
         rules: The rules to score by.
