@@ -36,6 +36,7 @@ def convert(
     dataset_id: int | None = None,
     name: str | None = None,
     link: bool = False,
+    deep: bool = False,
     processes: int | None = None,
     overwrite: bool = False,
     skip_bad: bool = False,
@@ -52,6 +53,7 @@ def convert(
         dataset_id: nnU-Net's id; the edition's own if not given.
         name: of the dataset, after the id; the edition's own if not given.
         link: leave the images where they are and refer to them from `dataset.json`.
+        deep: read all voxels of images that are linked, as of those that are copied.
         processes: worker processes; all cores if not given.
         overwrite: replace an existing dataset.
         skip_bad: skip cases that cannot be converted, or change meanwhile, and list them in a file.
@@ -79,7 +81,7 @@ def convert(
         check_replaceable(target, overwrite=overwrite)
         check_apart(target, source)
         checked = check_cases(
-            edition, source, processes=processes, voxels=not link, label_files=True
+            edition, source, processes=processes, deep=deep or not link, label_files=True
         )
         say(describe(edition, checked, source=source))
         good, bad = _sort_out(checked, skip_bad=skip_bad)

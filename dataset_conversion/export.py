@@ -2,123 +2,222 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import nibabel as nib
 import numpy as np
 
 from nnunetv2_s2ca.brats.editions import Edition
 from nnunetv2_s2ca.brats.labels import as_labels, relabel
 from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
-from nnunetv2_s2ca.core.files import check_output_folder, read_json, whole_file
-from nnunetv2_s2ca.core.nifti import (
-    READ_ERRORS,
-    compressed_nifti,
-    load_nifti,
-    nifti_image,
-    read_voxels,
-    write_compressed,
-)
+from nnunetv2_s2ca.core.files import check_output_folder, read_json
+from nnunetv2_s2ca.core.folders import check_apart, replaced_folder
+from nnunetv2_s2ca.core.nifti import READ_ERRORS, open_nifti, read_failure, read_voxels
+from nnunetv2_s2ca.core.nifti_writing import compressed_nifti, header_like, write_compressed
 from nnunetv2_s2ca.core.nnunet import find_raw_dataset
 from nnunetv2_s2ca.core.workers import map_cases
-from nnunetv2_s2ca.dataset_conversion.check import AFFINE_TOLERANCE
+from nnunetv2_s2ca.dataset_conversion.geometry import Geometry, read_geometry
 from nnunetv2_s2ca.dataset_conversion.record import read_record
+
+NAMED_CASES = 5
+FILE_ENDINGS = (".nii.gz", ".nii")
 
 
 @disk_errors_named()
 def export(
-    dataset: Path | int, predictions: Path, output: Path, *, processes: int | None = None
+    dataset: Path | int,
+    predictions: Path,
+    output: Path,
+    *,
+    processes: int | None = None,
+    allow_unknown: bool = False,
+    say: Callable[[str], None] = print,
 ) -> list[Path]:
     """Write predictions as the challenge takes them: uint8, `<case>.nii.gz`.
 
-    Labels are those of the edition. Where the dataset holds the case's images, the affine is theirs
-    to the bit. Each file is read again after it was written.
+    Labels are those of the edition, and the geometry is that of the case's images, to the bit. Each
+    file is read again after it was written. The folder appears once all files are in it.
 
     Args:
         dataset: folder in nnUNet_raw, or its id.
         predictions: folder of nnU-Net's predictions, as it writes them (.nii.gz or .nii).
-        output: folder for the files; made if need be.
+        output: folder for the files, new or empty.
         processes: worker processes; all cores if not given.
+        allow_unknown: take predictions of cases that the dataset does not have, in their own
+            geometry.
+        say: takes a line for cases of the dataset without a prediction.
 
     Returns:
         The files written.
 
     Raises:
-        UserError: if there is no prediction, or two of one case, one holds a label that the edition
-            does not know or has another geometry than the case's images, a file to be written
-            exists, or the folder for the files is a file or cannot be written to.
+        UserError: if there is no prediction, or two of one case, or one of a case that the dataset
+            does not have; one holds a label that the edition does not know or has another geometry
+            than the case's images; or the output is not empty, overlaps with the input or cannot be
+            written. Nothing is written then.
     """
     folder = find_raw_dataset(dataset) if isinstance(dataset, int) else Path(dataset)
-    edition = read_record(folder).edition
+    record = read_record(folder)
     predictions, output = Path(predictions), Path(output)
-    files = sorted(
-        path
-        for path in (predictions.iterdir() if predictions.is_dir() else ())
-        if path.name.endswith((".nii.gz", ".nii")) and not path.name.startswith(".")
-    )
-    if not files:
-        raise UserError(f"{predictions} holds no prediction; expected files ending in .nii.gz")
+    files = _find_predictions(predictions)
+    images = _find_images(folder)
+    known = {*record.cases, *images.training, *images.to_predict}
+    if (unknown := sorted(files.keys() - known)) and not allow_unknown:
+        raise UserError(
+            f"{predictions} holds predictions of cases that {folder} does not have: "
+            f"{_named(unknown)}. Rename them as their images, remove them, or export them in their "
+            "own geometry by --allow-unknown"
+        )
+    check_apart(output, predictions, folder)
     check_output_folder(output)
-    by_case = {_case_of(path): path for path in files}
-    for path in files:
-        if path != (other := by_case[_case_of(path)]):
-            raise UserError(f"{path} and {other.name} are of one case; remove one of them")
-    targets = [output / f"{case}.nii.gz" for case in by_case]
-    existing = [target for target in targets if target.exists()]
-    if existing:
-        raise UserError(f"{existing[0]} exists; give an empty folder")
-    references = _references(folder, edition)
-    # all are looked at before the first is written
-    check = partial(_read, edition=edition, references=references)
-    map_cases(check, files, processes=processes, title="check")
-    output.mkdir(parents=True, exist_ok=True)
-    write = partial(_export_one, edition=edition, references=references, output=output)
-    return map_cases(write, files, processes=processes, title="export")
+    if output.is_dir() and any(output.iterdir()):
+        raise UserError(f"{output} exists and is not empty; name a new or empty folder (-o)")
+    for line in _missing_cases(files, images):
+        say(line)
+    with replaced_folder(output, overwrite=False) as temporary:
+        work = partial(
+            _export_one,
+            edition=record.edition,
+            references={**images.training, **images.to_predict},
+            temporary=temporary,
+            output=output,
+        )
+        return map_cases(work, list(files.values()), processes=processes, title="export")
+
+
+class _Images(NamedTuple):
+    """One image of each case of a dataset, by case identifier."""
+
+    training: dict[str, Path]
+    to_predict: dict[str, Path]
+
+
+def _find_predictions(folder: Path) -> dict[str, Path]:
+    """Case identifier → prediction."""
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name.startswith(".") or not path.name.endswith(FILE_ENDINGS):
+            continue
+        other = files.setdefault(_case_of(path), path)
+        if other != path:
+            raise UserError(f"{other} and {path.name} are of one case; remove one of them")
+    if not files:
+        raise UserError(f"{folder} holds no prediction; expected files ending in .nii.gz")
+    return files
 
 
 def _case_of(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
-def _references(folder: Path, edition: Edition) -> dict[str, Path]:
-    """Case → one of its images, for the geometry."""
-    description = read_json(folder / "dataset.json")
-    ending = f"_0000{description['file_ending']}"
-    images = {
-        path.name.removesuffix(ending): path
+def _find_images(folder: Path) -> _Images:
+    path = folder / "dataset.json"
+    description = read_json(path)
+    file_ending = description.get("file_ending")
+    if file_ending not in FILE_ENDINGS:
+        raise UserError(
+            f"{path}: file_ending is {file_ending!r}; expected .nii.gz or .nii. Convert again"
+        )
+    ending = f"_0000{file_ending}"
+    training, to_predict = (
+        {image.name.removesuffix(ending): image for image in (folder / sub).glob(f"*{ending}")}
         for sub in ("imagesTr", "imagesTs")
-        for path in (folder / sub).glob(f"*{ending}")
-    }
-    linked = description.get("dataset", {})
-    return {**images, **{case: Path(entry["images"][0]) for case, entry in linked.items()}}
+    )
+    return _Images({**training, **_linked_images(description.get("dataset", {}), path)}, to_predict)
 
 
-def _read(
-    path: Path, *, edition: Edition, references: dict[str, Path]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Read a prediction: labels of the edition, and the affine."""
+def _linked_images(entries: Any, path: Path) -> dict[str, Path]:
+    try:
+        images = {case: entry["images"][0] for case, entry in entries.items()}
+        if not all(isinstance(image, str) for image in images.values()):
+            raise TypeError
+    except (AttributeError, KeyError, IndexError, TypeError):
+        raise UserError(
+            f"{path}: dataset is damaged; expected for each case its images, a list of files. "
+            "Convert again"
+        ) from None
+    return {case: Path(image) for case, image in images.items()}
+
+
+def _missing_cases(predicted: Collection[str], images: _Images) -> Iterator[str]:
+    """A line for each part of the dataset that the predictions cover only partly."""
+    for title, part in (
+        ("training cases", images.training),
+        ("cases to predict", images.to_predict),
+    ):
+        missing = sorted(part.keys() - set(predicted))
+        if 0 < len(missing) < len(part):
+            yield (
+                f"note: {len(missing)} of the dataset's {len(part)} {title} have no prediction: "
+                f"{_named(missing)}"
+            )
+
+
+def _named(cases: list[str]) -> str:
+    more = f" and {len(cases) - NAMED_CASES} more" if len(cases) > NAMED_CASES else ""
+    return ", ".join(cases[:NAMED_CASES]) + more
+
+
+def _export_one(
+    path: Path, *, edition: Edition, references: dict[str, Path], temporary: Path, output: Path
+) -> Path:
+    header = _check_geometry(path, references.get(_case_of(path)))
     with _naming(path):
-        affine, data = load_nifti(path).affine, read_voxels(path)
+        voxels = read_voxels(path)
     known = edition.source_labels
     try:
-        labels, _ = as_labels(data, known)
+        labels, _ = as_labels(voxels, known)
     except ValueError as error:
         raise UserError(f"{path} {error}, which are nnU-Net's labels of {edition.name}") from error
-    reference = references.get(_case_of(path))
-    if reference is not None:
-        with _naming(reference):
-            original = load_nifti(reference)
-        if original.shape[:3] != data.shape or not np.allclose(
-            original.affine, affine, atol=10 * AFFINE_TOLERANCE
-        ):
-            raise UserError(
-                f"{path} has another geometry than {reference}; expected the shape "
-                f"{original.shape[:3]}, got {data.shape}"
-            )
-        affine = original.affine
-    return relabel(labels, known), affine
+    labels = relabel(labels, known)
+    header = header_like(header, labels.shape, np.uint8)
+    name = f"{_case_of(path)}.nii.gz"
+    try:
+        write_compressed(compressed_nifti([labels.ravel(order="F")], header), temporary / name)
+        if not np.array_equal(read_voxels(temporary / name), labels):
+            raise UserError(f"{output / name} does not read as it was written; check the disk")
+    except READ_ERRORS as error:  # a full disk's does not name the file
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{output / name} cannot be written: {reason}; nothing was exported"
+        ) from error
+    return output / name
+
+
+def _check_geometry(path: Path, reference: Path | None) -> nib.Nifti1Header:
+    """The header that has the geometry for a prediction, before its voxels are read."""
+    with _naming(path), open_nifti(path) as nifti:
+        found = read_geometry(path, nifti)
+        if len(nifti.shape) != 3:
+            raise ValueError(f"has the shape {nifti.shape}; expected 3 dimensions")
+        if reference is None:
+            return nifti.header
+    with _naming(reference), open_nifti(reference) as nifti:
+        expected = read_geometry(reference, nifti)
+        header = nifti.header
+    if difference := _difference(found, expected):
+        raise UserError(f"{path} has another geometry than {reference}: {difference}")
+    return header
+
+
+def _difference(found: Geometry, expected: Geometry) -> str:
+    """How two geometries differ, in words; none for what rounding does."""
+    if found.shape != expected.shape:
+        return f"expected the shape {expected.shape}, got {found.shape}"
+    # nnU-Net writes what either reader has taken from the image
+    distance = min(found.distances(expected))
+    if distance <= min(0.1, np.linalg.norm(expected.spacing * expected.shape) / 1000):
+        return ""
+    axes, expected_axes = ("".join(nib.aff2axcodes(g.affine)) for g in (found, expected))
+    turned = f"its axes run {axes}, expected {expected_axes}; " if axes != expected_axes else ""
+    return (
+        f"the shape is the same, but the affine differs: {turned}voxels lie up to {distance:.3g} "
+        "mm from where the image has them. Export predictions as nnU-Net wrote them"
+    )
 
 
 @contextmanager
@@ -126,19 +225,4 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except READ_ERRORS as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-
-
-def _export_one(path: Path, *, edition: Edition, references: dict[str, Path], output: Path) -> Path:
-    labels, affine = _read(path, edition=edition, references=references)
-    target = output / f"{_case_of(path)}.nii.gz"
-    try:
-        with whole_file(target) as temporary:
-            write_compressed(compressed_nifti(nifti_image(labels, affine)), temporary)
-            if not np.array_equal(read_voxels(temporary), labels) or not np.array_equal(
-                load_nifti(temporary).affine, affine.astype(np.float32)
-            ):
-                raise UserError(f"{target} does not read as it was written; check the disk")
-    except OSError as error:  # a full disk's does not tell the file
-        raise UserError(f"{target} cannot be written: {error.strerror or error}") from error
-    return target
+        raise UserError(f"{path} {read_failure(error)}") from error

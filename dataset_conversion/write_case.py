@@ -7,20 +7,16 @@ import os
 import shutil
 from pathlib import Path
 
-from isal import igzip
-
 from nnunetv2_s2ca.brats.editions import Edition
 from nnunetv2_s2ca.core.files import whole_file
-from nnunetv2_s2ca.core.nifti import (
-    GZIP_LEVEL,
-    READ_ERRORS,
+from nnunetv2_s2ca.core.nifti import READ_ERRORS, open_nifti, read_failure, read_voxels
+from nnunetv2_s2ca.core.nifti_writing import (
+    compress_file,
     compressed_nifti,
-    load_nifti,
-    nifti_image,
-    read_voxels,
+    header_like,
     write_compressed,
 )
-from nnunetv2_s2ca.dataset_conversion.check import CheckedCase
+from nnunetv2_s2ca.dataset_conversion.examine import CheckedCase
 from nnunetv2_s2ca.dataset_conversion.source import changed_files
 
 # of the errors of copying a file, those that are the target's
@@ -94,8 +90,7 @@ def _take_over(source: Path, target: Path, *, link: bool) -> None:
             if link or source.name.lower().endswith(".gz"):
                 shutil.copyfile(source, temporary)
             else:
-                # the file itself, so that not a bit of it changes
-                temporary.write_bytes(igzip.compress(source.read_bytes(), GZIP_LEVEL, mtime=0))
+                compress_file(source, temporary)
         except OSError as error:
             if error.errno in DISK_ERRORS:
                 raise OSError(error.errno, error.strerror, str(temporary)) from error
@@ -107,10 +102,12 @@ def _split_channels(source: Path, targets: list[Path], *, order: list[int]) -> N
     if all(target.exists() for target in targets):
         return
     try:
-        affine, voxels = load_nifti(source).affine, read_voxels(source)
+        voxels = read_voxels(source)
+        with open_nifti(source) as nifti:
+            header = header_like(nifti.header, voxels.shape[:3], voxels.dtype)
     except READ_ERRORS as error:
-        raise _SourceError(f"{source}: {error}") from error
+        raise _SourceError(f"{source}: {read_failure(error)}") from error
     for target, place in zip(targets, order, strict=True):
         with whole_file(target) as temporary:
-            volume = nifti_image(voxels[..., place], affine)
-            write_compressed(compressed_nifti(volume), temporary)
+            volume = voxels[..., place].ravel(order="F")
+            write_compressed(compressed_nifti([volume], header), temporary)

@@ -126,8 +126,11 @@ def _add_convert(commands: argparse._SubParsersAction) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--link", action="store_true", help="refer to the images where they are")
     how.add_argument("--copy", action="store_true", help="copy the images (the default)")
+    parser.add_argument(
+        "--deep", action="store_true", help="with --link: read the images, as --copy always does"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing dataset")
-    parser.add_argument("--skip-bad", action="store_true", help="go on without cases in trouble")
+    parser.add_argument("--skip-bad", action="store_true", help="skip cases with problems")
     parser.set_defaults(run=_run_convert)
 
 
@@ -141,6 +144,7 @@ def _run_convert(args: argparse.Namespace) -> None:
         dataset_id=args.d,
         name=args.name,
         link=args.link,
+        deep=args.deep,
         processes=args.processes,
         overwrite=args.overwrite,
         skip_bad=args.skip_bad,
@@ -167,7 +171,12 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser("export", help="make predictions files that the challenge takes")
     parser.add_argument("-d", type=int, required=True, metavar="ID", help="nnU-Net's dataset id")
     parser.add_argument("-i", type=Path, required=True, metavar="PREDICTIONS")
-    parser.add_argument("-o", type=Path, required=True, metavar="OUT")
+    parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="new or empty folder")
+    parser.add_argument(
+        "--allow-unknown",
+        action="store_true",
+        help="take predictions of cases that the dataset does not have, in their own geometry",
+    )
     _add_processes(parser)
     parser.set_defaults(run=_run_export)
 
@@ -175,7 +184,9 @@ def _add_export(commands: argparse._SubParsersAction) -> None:
 def _run_export(args: argparse.Namespace) -> None:
     from nnunetv2_s2ca.dataset_conversion.export import export
 
-    written = export(args.d, args.i, args.o, processes=args.processes)
+    written = export(
+        args.d, args.i, args.o, processes=args.processes, allow_unknown=args.allow_unknown
+    )
     print(f"wrote {len(written)} files to {args.o}")
 
 

@@ -26,7 +26,7 @@ def as_labels(data: np.ndarray, known: Collection[int]) -> tuple[np.ndarray, lis
         values = np.array([label for label in present if label not in known])
     if values.size:
         raise ValueError(
-            f"holds the label {', '.join(f'{value:g}' for value in values)}; expected "
+            f"holds the label {', '.join(str(v).removesuffix('.0') for v in values)}; expected "
             f"{', '.join(map(str, sorted(known)))}"
         )
     return labels, present

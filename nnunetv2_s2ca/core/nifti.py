@@ -1,111 +1,252 @@
-"""NIfTI files in and out; gzip goes through ISA-L, which is several times as fast as zlib."""
+"""Reading NIfTI files; gzip goes through ISA-L, which is several times as fast as zlib."""
 
 from __future__ import annotations
 
+import gzip
+import logging
 import math
+import os
+import stat
+import struct
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import nibabel as nib
 import numpy as np
 from isal import igzip, isal_zlib
+from nibabel.affines import voxel_sizes
+from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 
-# what reading a file that is damaged, or no image, may raise
+DAMAGE: tuple[type[Exception], ...] = (
+    gzip.BadGzipFile,
+    zlib.error,
+    isal_zlib.error,  # type: ignore[assignment]
+)
+# what reading a file that is damaged, or no image, may raise; `read_failure` puts it into words
 READ_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
     OSError,
     EOFError,
     OverflowError,
-    zlib.error,
-    isal_zlib.error,  # type: ignore[assignment]
+    MemoryError,
     HeaderDataError,
     ImageFileError,
+    *DAMAGE,
 )
 
-PIECE_BYTES = 2**18
+PIECE_BYTES = 2**18  # fits into a processor's cache
+HEADER_BYTES = 348
 VOXEL_OFFSET = 352  # of NIfTI-1 in one file without extensions
-GZIP_LEVEL = 2  # level 3 is many times as slow, and no smaller on labels
+TRAILING_BYTES = 2**16  # may follow the voxels
+DEFLATE_RATIO = 1032  # no gzip file holds more than this many times its own size
+# SimpleITK takes a slope below this for none
+SMALLEST_SLOPE = np.finfo(np.float64).eps
+
+# nibabel's own logger prints what it corrects in a header
+_quiet = logging.Logger(__name__)
+_quiet.addHandler(logging.NullHandler())
 
 
-def load_nifti(path: Path) -> nib.Nifti1Image:
-    """Open a NIfTI file; nothing but its header is read.
+@dataclass(frozen=True)
+class NiftiFile:
+    """A NIfTI-1 file whose header has been read.
 
-    Raises:
-        ValueError: if it is another kind of image, has an axis without voxels, or holds colours.
+    Attributes:
+        header: as it stands in the file.
+        corrected: the header that nibabel makes of it.
+        shape: voxels along each axis; the first axis is the fastest in the file.
+        dtype: of a voxel as it is stored.
+        content: the file's content from the first voxel on.
     """
-    image = nib.load(path)
-    if not isinstance(image, nib.Nifti1Image):
-        raise ValueError("is no NIfTI image")
-    if any(length < 1 for length in image.shape):
-        raise ValueError(f"has the shape {image.shape}; expected 1 voxel or more along each axis")
-    if image.get_data_dtype().names:
-        raise ValueError("holds colours; expected one number for each voxel")
-    return image
 
+    header: nib.Nifti1Header
+    corrected: nib.Nifti1Header
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    content: BinaryIO
 
-def voxel_pieces(path: Path) -> Iterator[np.ndarray]:
-    """Voxels of a NIfTI file in pieces that fit into a processor's cache.
+    @cached_property
+    def affine(self) -> np.ndarray:
+        """From voxel indices to mm, `(4, 4)`: the sform's, else the qform's."""
+        return self.corrected.get_best_affine()
 
-    Yields:
-        Flat arrays in the file's order, the first axis fastest, scaled as the header says.
+    def voxel_pieces(self) -> Iterator[np.ndarray]:
+        """The voxels in pieces that fit into a processor's cache; only once for each opening.
 
-    Raises:
-        One of READ_ERRORS, at the latest after the last piece.
-    """
-    image = load_nifti(path)
-    stored: Any = image.dataobj
-    dtype = image.get_data_dtype()
-    missing = math.prod(image.shape) * dtype.itemsize
-    piece = PIECE_BYTES // dtype.itemsize * dtype.itemsize
-    with igzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-        file.read(stored.offset)
+        Yields:
+            Flat arrays in the file's order, the first axis fastest, scaled as the header says.
+
+        Raises:
+            One of READ_ERRORS, at the latest after the last piece, where gzip has its checksum.
+        """
+        slope, intercept = self.corrected.get_slope_inter()
+        missing = math.prod(self.shape) * self.dtype.itemsize
+        piece = PIECE_BYTES // self.dtype.itemsize * self.dtype.itemsize
         while missing:
-            content = file.read(min(piece, missing))
+            content = _read(self.content, min(piece, missing))
             if len(content) < min(piece, missing):
                 raise EOFError(f"is truncated: {missing - len(content)} bytes are missing")
             missing -= len(content)
-            voxels = np.frombuffer(content, dtype)
-            yield apply_read_scaling(voxels, stored.slope, stored.inter)
-        while file.read(PIECE_BYTES):
-            pass  # a checksum stands at the end
+            yield apply_read_scaling(np.frombuffer(content, self.dtype), slope, intercept)
+        if len(_read(self.content, TRAILING_BYTES)) == TRAILING_BYTES:
+            raise ValueError(f"goes on for {TRAILING_BYTES} bytes or more after its voxels")
+
+
+@contextmanager
+def open_nifti(path: Path) -> Iterator[NiftiFile]:
+    """Open a NIfTI file and read its header.
+
+    Raises:
+        One of READ_ERRORS, if it is no NIfTI-1 file of numbers, if its header contradicts itself
+        or the file's size, or if nibabel and SimpleITK would read other voxels from it.
+    """
+    mode = path.stat().st_mode  # before it is opened, since opening a pipe waits for a writer
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"is a {'folder' if stat.S_ISDIR(mode) else 'pipe or device'}; no file")
+    compressed = path.suffix.lower() == ".gz"
+    with igzip.open(path) if compressed else path.open("rb") as file:
+        nifti = _read_header(file)
+        _check_size(nifti, path.stat().st_size, compressed=compressed)
+        _skip(file, nifti.corrected.get_data_offset() - HEADER_BYTES)
+        yield nifti
+
+
+def length_fits(path: Path, nifti: NiftiFile) -> bool:
+    """Whether a file has the length that its header announces, without decompressing it.
+
+    A gzip file ends with the length of what it holds, modulo 2³² (RFC 1952). One of several parts
+    has the last part's there, so that only reading it tells.
+    """
+    expected, size = _announced_bytes(nifti), path.stat().st_size
+    if path.suffix.lower() == ".gz":
+        with path.open("rb") as file:
+            file.seek(-4, os.SEEK_END)
+            size, expected = struct.unpack("<I", file.read(4))[0], expected % 2**32
+    return expected <= size < expected + TRAILING_BYTES
+
+
+def load_nifti(path: Path) -> nib.Nifti1Image:
+    """The image of a NIfTI file, its voxels not read yet; raises as `open_nifti`."""
+    with open_nifti(path) as nifti:
+        stored = ArrayProxy(path, nifti.corrected)
+        return nib.Nifti1Image(stored, nifti.affine, nifti.corrected)
+
+
+def voxel_pieces(path: Path) -> Iterator[np.ndarray]:
+    """Voxels of a NIfTI file in pieces; as `NiftiFile.voxel_pieces`, and raises as `open_nifti`."""
+    with open_nifti(path) as nifti:
+        yield from nifti.voxel_pieces()
 
 
 def read_voxels(path: Path) -> np.ndarray:
     """All voxels of a NIfTI file, scaled as its header says; raises one of READ_ERRORS."""
-    shape = load_nifti(path).shape
-    return np.concatenate(list(voxel_pieces(path))).reshape(shape, order="F")
+    with open_nifti(path) as nifti:
+        voxels, done = np.empty(0), 0
+        for piece in nifti.voxel_pieces():
+            if not done:
+                voxels = _allocate(math.prod(nifti.shape), piece.dtype)
+            voxels[done : done + piece.size] = piece
+            done += piece.size
+        return voxels.reshape(nifti.shape, order="F")
 
 
-def compressed_nifti(image: nib.Nifti1Image) -> bytes:
-    """What a .nii.gz file of the image holds; equal images give equal bytes."""
-    return igzip.compress(image.to_bytes(), GZIP_LEVEL, mtime=0)
+def read_failure(error: Exception) -> str:
+    """Why a file cannot be read, from one of READ_ERRORS: words that follow the file's name."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be read: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return f"needs more memory than there is: {error or 'none is left'}"
+    return str(error)
 
 
-def compressed_label_pieces(
-    pieces: Iterable[np.ndarray], shape: Sequence[int], affine: np.ndarray
-) -> bytes:
-    """What a .nii.gz file of labels holds, uint8, from pieces as `voxel_pieces` gives them."""
-    header = nifti_image(np.broadcast_to(np.uint8(0), shape), affine).header
-    header.set_data_offset(VOXEL_OFFSET)
-    header.set_slope_inter(1, 0)
-    compressor = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, wbits=16 + zlib.MAX_WBITS)
-    content = [compressor.compress(header.binaryblock.ljust(VOXEL_OFFSET, b"\0"))]
-    content += [compressor.compress(piece) for piece in pieces]
-    return b"".join([*content, compressor.flush()])
+def _read_header(file: BinaryIO) -> NiftiFile:
+    block = _read(file, HEADER_BYTES)
+    if len(block) < HEADER_BYTES:
+        raise ValueError("is no NIfTI image: it ends within the header")
+    if block[4:8] in (b"n+2\0", b"ni2\0"):
+        raise ValueError("is NIfTI-2, which SimpleITK cannot read; save it as NIfTI-1")
+    if not block.endswith(b"n+1\0"):
+        raise ValueError("is no NIfTI-1 image in one file")
+    header = nib.Nifti1Header(block, check=False)
+    corrected = header.copy()
+    corrected.check_fix(logger=_quiet, error_level=40)
+    _check_header(header, corrected)
+    return NiftiFile(
+        header, corrected, corrected.get_data_shape(), corrected.get_data_dtype(), file
+    )
 
 
-def write_compressed(content: bytes, path: Path) -> None:
-    """Write what `compressed_nifti` gives to a .nii.gz file, or to a .nii file."""
-    path.write_bytes(content if path.suffix.lower() == ".gz" else igzip.decompress(content))
+def _check_header(header: nib.Nifti1Header, corrected: nib.Nifti1Header) -> None:
+    shape, dtype = corrected.get_data_shape(), corrected.get_data_dtype()
+    if any(length < 1 for length in shape):
+        raise ValueError(f"has the shape {shape}; expected 1 voxel or more along each axis")
+    if dtype.names:
+        raise ValueError("holds colours; expected one number for each voxel")
+    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+        raise ValueError(f"holds {dtype} numbers; expected integers or float32 or float64")
+    sizes = header["pixdim"][1:4]
+    if not (np.isfinite(sizes) & (sizes > 0)).all():
+        raise ValueError(
+            f"has voxels of {' × '.join(f'{n:g}' for n in sizes)} mm; expected sizes above 0"
+        )
+    if not math.isfinite(header["vox_offset"]) or header["vox_offset"] < VOXEL_OFFSET:
+        raise ValueError(
+            f"has its voxels at byte {header['vox_offset']:g}; expected {VOXEL_OFFSET} or more"
+        )
+    slope = corrected.get_slope_inter()[0]  # raises if the intercept is not finite
+    stored = float(header["scl_inter"])
+    if slope is None and math.isfinite(stored) and stored:
+        raise ValueError(
+            f"has the intercept {stored:g} and no slope, which readers take differently"
+        )
+    if slope is not None and abs(slope) < SMALLEST_SLOPE:
+        raise ValueError(f"has the slope {slope:g}, which SimpleITK takes for none")
+    affine = corrected.get_best_affine()
+    if not np.isfinite(affine).all() or (voxel_sizes(affine) == 0).any():
+        raise ValueError("has an affine that is no geometry: NaN, infinite or zero")
 
 
-def nifti_image(voxels: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
-    """A NIfTI image of these voxels, of their own dtype, in mm."""
-    image = nib.Nifti1Image(voxels, affine)
-    image.header.set_xyzt_units("mm")
-    return image
+def _announced_bytes(nifti: NiftiFile) -> int:
+    voxels = math.prod(nifti.shape) * nifti.dtype.itemsize
+    return nifti.corrected.get_data_offset() + voxels
+
+
+def _check_size(nifti: NiftiFile, size: int, *, compressed: bool) -> None:
+    """Refuse a header that announces more than the file can hold, before memory is asked for."""
+    announced = _announced_bytes(nifti)
+    if announced > size * (DEFLATE_RATIO if compressed else 1):
+        raise ValueError(
+            f"is truncated or damaged: its header announces {announced} bytes "
+            f"({' × '.join(map(str, nifti.shape))} voxels), which a file of {size} cannot hold"
+        )
+
+
+def _skip(file: BinaryIO, size: int) -> None:
+    while size and (content := _read(file, min(size, PIECE_BYTES))):
+        size -= len(content)
+
+
+def _read(file: BinaryIO, size: int) -> bytes:
+    """Read, with errors that name what is wrong."""
+    try:
+        return file.read(size)
+    except EOFError as error:
+        raise EOFError("is truncated") from error
+    except DAMAGE as error:
+        raise ValueError(f"is damaged: {error}") from error
+
+
+def _allocate(count: int, dtype: np.dtype) -> np.ndarray:
+    try:
+        return np.empty(count, dtype.newbyteorder("="))
+    except MemoryError as error:
+        size = count * dtype.itemsize / 1e9
+        raise MemoryError(f"its {count} voxels take {size:.1f} GB") from error

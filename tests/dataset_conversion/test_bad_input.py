@@ -118,7 +118,7 @@ def _nan(source):
     data = np.zeros(SHAPE, np.float32)
     data[1, 2, 3] = np.nan
     save(_file(source, "t1"), data)
-    return r"_t1\.nii\.gz: holds 1 voxels that are NaN"
+    return r"_t1\.nii\.gz: holds 1 NaN or infinite voxels"
 
 
 def _four_dimensions(source):
@@ -176,17 +176,17 @@ def test_spoilt_case_can_be_skipped_and_is_listed(spoil, source):
 def test_file_that_no_reader_takes_is_named(damage, suffix, source, raw, capsys):
     damage(_file(source, suffix))
     assert cli.main(["check", "brats2020", str(source), "--processes", "1"]) == 1
-    assert f"trouble  {CASE}: {_file(source, suffix)}: " in capsys.readouterr().out
+    assert f"problem  {CASE}: {_file(source, suffix)}: " in capsys.readouterr().out
     assert cli.main(["convert", "brats2020", str(source), "--processes", "1"]) == 1
     assert f"\n  {CASE}: {_file(source, suffix)}: " in capsys.readouterr().err
     assert not list(raw.iterdir())
 
 
-def test_check_reports_trouble_with_exit_code_1(source, capsys):
+def test_check_reports_problems_with_exit_code_1(source, capsys):
     assert cli.main(["check", "brats2020", str(source), "--processes", "1"]) == 0
     _remove(source)
     assert cli.main(["check", "brats2020", str(source), "--processes", "1"]) == 1
-    assert f"trouble  {CASE}: T2 is missing" in capsys.readouterr().out
+    assert f"problem  {CASE}: T2 is missing" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "file"])
@@ -469,7 +469,7 @@ def test_sessions_of_one_patient_are_counted_and_named(tmp_path):
     assert f"patient BraTS-GLI-00000 has several cases: {sessions}\n" in f"{table}\n"
 
 
-def test_table_counts_troubles_by_kind(source):
+def test_table_counts_problems_by_kind(source):
     write_case(source / "BraTS20_Training_003", EDITION, "BraTS20_Training_003")
     _remove(source)
     shape = np.zeros((3, 3, 3), np.int16)
@@ -477,7 +477,12 @@ def test_table_counts_troubles_by_kind(source):
     labels = np.full(SHAPE, 3, np.uint8)
     save(source / "BraTS20_Training_003" / "BraTS20_Training_003_seg.nii.gz", labels)
     table = describe(EDITION, check_cases(EDITION, source, processes=1), source=source)
-    for kind in ("in trouble .* 3", "files missing .* 1", "geometry off .* 1", "labels off .* 1"):
+    for kind in (
+        "with problems .* 3",
+        "files missing .* 1",
+        "geometry off .* 1",
+        "labels off .* 1",
+    ):
         assert re.search(kind, table), table
 
 

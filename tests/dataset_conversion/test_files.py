@@ -14,15 +14,8 @@ from hypothesis.extra import numpy as arrays
 
 from nnunetv2_s2ca.brats.labels import as_labels, labels_present, relabel
 from nnunetv2_s2ca.core import nifti
-from nnunetv2_s2ca.core.nifti import (
-    READ_ERRORS,
-    compressed_label_pieces,
-    compressed_nifti,
-    nifti_image,
-    read_voxels,
-    voxel_pieces,
-    write_compressed,
-)
+from nnunetv2_s2ca.core.nifti import READ_ERRORS, load_nifti, read_voxels, voxel_pieces
+from nnunetv2_s2ca.core.nifti_writing import compressed_nifti, header_like, write_compressed
 from tests.dataset_conversion.made_up import AFFINE
 
 SHAPES = arrays.array_shapes(min_dims=3, max_dims=3, max_side=6)
@@ -60,14 +53,14 @@ def test_values_that_are_no_label_are_refused(data):
 def test_files_are_what_nibabel_reads_and_writes(tmp_path, ending, dtype):
     data = np.random.default_rng(0).integers(0, 5, (7, 6, 5)).astype(dtype)
     ours, theirs = tmp_path / f"ours{ending}", tmp_path / f"theirs{ending}"
-    write_compressed(compressed_nifti(nifti_image(data, AFFINE)), ours)
+    nib.save(nib.Nifti1Image(data, AFFINE), theirs)
+    np.testing.assert_array_equal(read_voxels(theirs), data)
+    header = header_like(load_nifti(theirs).header, data.shape, dtype)
+    write_compressed(compressed_nifti([data.ravel(order="F")], header), ours)
     again = nib.load(ours)
     np.testing.assert_array_equal(np.asanyarray(again.dataobj), data)
-    np.testing.assert_allclose(again.affine, AFFINE)
+    np.testing.assert_array_equal(again.affine, nib.load(theirs).affine)
     assert again.get_data_dtype() == dtype
-    assert again.header.get_xyzt_units()[0] == "mm"
-    nib.save(nifti_image(data, AFFINE), theirs)
-    np.testing.assert_array_equal(read_voxels(theirs), data)
 
 
 def test_scaled_voxels_are_read_as_the_header_says(tmp_path):
@@ -76,11 +69,6 @@ def test_scaled_voxels_are_read_as_the_header_says(tmp_path):
     path = tmp_path / "scaled.nii.gz"
     nib.save(image, path)
     np.testing.assert_allclose(read_voxels(path), np.asanyarray(nib.load(path).dataobj))
-
-
-def test_equal_images_give_equal_files():
-    image = nifti_image(np.ones((7, 6, 5), np.uint8), AFFINE)
-    assert compressed_nifti(image) == compressed_nifti(image)
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
@@ -100,9 +88,11 @@ def test_pieces_make_up_the_volume_in_the_files_order(tmp_path, monkeypatch, end
 def test_labels_compressed_in_pieces_are_what_nibabel_writes(labels, size):
     flat = labels.ravel(order="F")
     pieces = [flat[start : start + size] for start in range(0, flat.size, size)]
-    content = compressed_label_pieces(pieces, labels.shape, AFFINE)
-    assert gzip.decompress(content) == nifti_image(labels, AFFINE).to_bytes()
-    assert content == compressed_label_pieces(pieces, labels.shape, AFFINE)
+    image = nib.Nifti1Image(labels, AFFINE)
+    header = header_like(image.header, labels.shape, np.uint8)
+    content = compressed_nifti(pieces, header)
+    assert gzip.decompress(content) == image.to_bytes()
+    assert content == compressed_nifti(pieces, header)
 
 
 def test_file_that_ends_early_is_refused(tmp_path):
@@ -110,7 +100,7 @@ def test_file_that_ends_early_is_refused(tmp_path):
     for ending, compress in ((".nii", bytes), (".nii.gz", gzip.compress)):
         path = tmp_path / f"short{ending}"
         path.write_bytes(compress(image.to_bytes()[:-3]))
-        with pytest.raises(EOFError, match="3 bytes are missing"):
+        with pytest.raises((EOFError, ValueError), match="truncated"):
             list(voxel_pieces(path))
 
 
@@ -124,7 +114,7 @@ def test_colours_are_refused(tmp_path):
 @given(st.integers(min_value=0), st.integers(1, 255))
 def test_damage_is_noticed_or_does_no_harm(tmp_path_factory, position, change):
     data = np.random.default_rng(0).integers(0, 5, (7, 6, 5)).astype(np.uint8)
-    content = bytearray(gzip.compress(nifti_image(data, AFFINE).to_bytes(), mtime=0))
+    content = bytearray(gzip.compress(nib.Nifti1Image(data, AFFINE).to_bytes(), mtime=0))
     content[position % len(content)] ^= change
     path = tmp_path_factory.mktemp("damaged") / "seg.nii.gz"
     path.write_bytes(content)

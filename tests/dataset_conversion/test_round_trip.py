@@ -231,11 +231,17 @@ def test_two_predictions_of_one_case_are_refused(source, nnunet_folders, tmp_pat
         export(dataset, tmp_path / "predictions", tmp_path / "out", processes=1)
 
 
-def test_prediction_of_a_case_without_images_keeps_its_geometry(source, nnunet_folders, tmp_path):
+def test_prediction_of_an_unknown_case_keeps_its_geometry_if_allowed(
+    source, nnunet_folders, tmp_path
+):
     write_download(source, EDITIONS["brats2019"])
     dataset = _convert("brats2019", source)
     save(tmp_path / "predictions" / "BraTS19_Other_1.nii.gz", np.ones((3, 4, 5), np.uint8))
-    (path,) = export(dataset, tmp_path / "predictions", tmp_path / "out", processes=1)
+    with pytest.raises(cli.UserError, match="BraTS19_Other_1"):
+        export(dataset, tmp_path / "predictions", tmp_path / "out", processes=1)
+    (path,) = export(
+        dataset, tmp_path / "predictions", tmp_path / "out", processes=1, allow_unknown=True
+    )
     assert np.array_equal(nib.load(path).affine, AFFINE)
     assert np.unique(nib.load(path).dataobj) == [2]  # oedema
 

@@ -1,0 +1,175 @@
+"""Look into the files of one case, for all that nnU-Net or SimpleITK would refuse or misread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+
+from nnunetv2_s2ca.brats.editions import Edition
+from nnunetv2_s2ca.brats.labels import as_labels, relabel
+from nnunetv2_s2ca.core.nifti import (
+    READ_ERRORS,
+    NiftiFile,
+    length_fits,
+    open_nifti,
+    read_failure,
+)
+from nnunetv2_s2ca.core.nifti_writing import compressed_nifti, header_like
+from nnunetv2_s2ca.dataset_conversion.geometry import Geometry, read_geometry
+from nnunetv2_s2ca.dataset_conversion.source import Case
+
+# mm between the same corner of two images of a case; headers hold float32
+CORNER_TOLERANCE = 0.01
+# threads for the files of a case; inflating needs no interpreter
+READERS = 2
+
+
+@dataclass(frozen=True)
+class CheckedCase:
+    """A case, what is wrong with it, and what its segmentation holds.
+
+    Attributes:
+        case: with all problems found.
+        labels: labels of the source in the segmentation; None without one.
+        label_file: the segmentation in nnU-Net's labels, as a .nii.gz file holds it, if asked for;
+            some 50 kB, so that the conversion need not read the segmentation again.
+    """
+
+    case: Case
+    labels: tuple[int, ...] | None = None
+    label_file: bytes | None = None
+
+    def __str__(self) -> str:
+        return self.case.identifier
+
+
+def examine_case(
+    case: Case, *, edition: Edition, deep: bool, label_files: bool = False
+) -> CheckedCase:
+    """Read the images of a case and its segmentation; arguments as of `check_cases`."""
+    problems, remarks = list(case.problems), list(case.remarks)
+    labels, label_file = None, None
+    with ExitStack() as opened, ThreadPoolExecutor(READERS) as readers:
+        images: list[_File] = []
+        channels = len(edition.channels) if edition.four_dimensional else None
+        for path, channel in {path: channel for channel, path in case.images.items()}.items():
+            with _noted(path, problems):
+                images.append(_open(path, channel, opened, channels=channels))
+        reading: list[Future] = [readers.submit(_check_voxels, file, deep) for file in images]
+        if case.segmentation is not None:
+            with _noted(case.segmentation, problems):
+                segmentation = _open(case.segmentation, "segmentation", opened)
+                # in the first image's geometry, to the bit, for whatever reads the two
+                header = images[0].nifti.header if label_files and images else None
+                labels, label_file = _read_labels(segmentation, edition, header)
+                if images:
+                    _check_same_grid(segmentation, images[0])
+                if segmentation.nifti.dtype.kind == "f":
+                    remarks.append(f"labels are stored as {segmentation.nifti.dtype}")
+        for image, done in zip(images, reading, strict=True):
+            with _noted(image.path, problems):
+                _check_same_grid(image, images[0])
+            with _noted(image.path, problems):
+                done.result()
+        if images and (distance := images[0].geometry.ambiguity) > CORNER_TOLERANCE:
+            remarks.append(
+                f"qform, sform and voxel sizes of {images[0].path.name} contradict each other: "
+                f"programs place its voxels up to {distance:.3g} mm apart"
+            )
+    case = replace(case, problems=tuple(problems), remarks=tuple(remarks))
+    return CheckedCase(case, labels, None if problems else label_file)
+
+
+class _File(NamedTuple):
+    """A file of a case, open; `what` is its channel, or that it is the segmentation."""
+
+    path: Path
+    what: str
+    nifti: NiftiFile
+    geometry: Geometry
+
+
+@contextmanager
+def _noted(path: Path, problems: list[str]) -> Iterator[None]:
+    """Add what is wrong with a file to the problems, and go on."""
+    try:
+        yield
+    except READ_ERRORS as error:
+        problems.append(f"{path}: {read_failure(error)}")
+
+
+def _open(path: Path, what: str, opened: ExitStack, *, channels: int | None = None) -> _File:
+    """Open a file of three axes, or of four with so many channels."""
+    nifti = opened.enter_context(open_nifti(path))
+    axes = 3 if channels is None else 4
+    if len(nifti.shape) != axes:
+        raise ValueError(f"has the shape {nifti.shape}; expected {axes} dimensions")
+    if channels is not None and nifti.shape[3] != channels:
+        raise ValueError(f"holds {nifti.shape[3]} channels; expected {channels}")
+    return _File(path, what, nifti, read_geometry(path, nifti))
+
+
+def _check_voxels(file: _File, deep: bool) -> None:
+    """Read all voxels, and refuse those that are no number in nnU-Net's float32.
+
+    Unless it is to be `deep`, only a file of another length than announced is read.
+    """
+    if not deep and length_fits(file.path, file.nifti):
+        return
+    count = 0
+    for piece in file.nifti.voxel_pieces():
+        if piece.dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                count += piece.size - np.isfinite(piece.astype(np.float32, copy=False)).sum()
+    if count:
+        raise ValueError(f"holds {count} NaN or infinite voxels; expected numbers")
+
+
+def _check_same_grid(file: _File, first: _File) -> None:
+    """Refuse what nnU-Net refuses beside the first image, and what lies elsewhere."""
+    geometry, expected, channel = file.geometry, first.geometry, first.what
+    if geometry.shape != expected.shape:
+        raise ValueError(
+            f"has the shape {geometry.shape}; expected that of {channel}, {expected.shape}"
+        )
+    if not np.allclose(expected.spacing, geometry.spacing):  # nnU-Net's own criterion
+        raise ValueError(
+            f"has another affine than {channel}: voxels of {_sizes(geometry)} mm; expected "
+            f"{_sizes(expected)}"
+        )
+    distance = max(geometry.distances(expected))
+    if distance > CORNER_TOLERANCE:
+        raise ValueError(
+            f"has another affine than {channel}: corners lie up to {distance:.3g} mm apart"
+        )
+
+
+def _sizes(geometry: Geometry) -> str:
+    return " × ".join(f"{size:.7g}" for size in geometry.spacing)
+
+
+def _read_labels(
+    file: _File, edition: Edition, header: nib.Nifti1Header | None
+) -> tuple[tuple[int, ...], bytes | None]:
+    """Labels that occur in a segmentation; with a header, also its file in nnU-Net's labels."""
+    present: set[int] = set()
+
+    def renamed() -> Iterator[np.ndarray]:
+        for voxels in file.nifti.voxel_pieces():
+            labels, found = as_labels(voxels, edition.labels)
+            present.update(found)
+            yield relabel(labels, edition.labels)
+
+    if header is not None:
+        label_file = compressed_nifti(renamed(), header_like(header, file.nifti.shape, np.uint8))
+        return tuple(sorted(present)), label_file
+    for _ in renamed():
+        pass
+    return tuple(sorted(present)), None

@@ -1,0 +1,121 @@
+"""Where a file places its voxels, as nibabel and SimpleITK, which nnU-Net uses, read it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from nibabel.affines import voxel_sizes
+
+from nnunetv2_s2ca.core.nifti import NiftiFile
+
+SHEAR_TOLERANCE = 1e-3  # of the cosine between two axes
+# fields that differ among the images of a download, and have no part in their geometry
+NOT_GEOMETRY = ("cal_max", "cal_min", "scl_slope", "scl_inter", "descrip", "aux_file", "db_name")
+LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The grid of an image.
+
+    Attributes:
+        shape: voxels along each of the three axes.
+        affine: from voxel indices to mm, `(4, 4)`, as nibabel reads it.
+        itk_affine: the same as SimpleITK reads it. The two differ where a header's qform, sform and
+            voxel sizes contradict each other.
+        spacing: voxel sizes in mm, as nnU-Net takes them from SimpleITK.
+    """
+
+    shape: tuple[int, ...]
+    affine: np.ndarray
+    itk_affine: np.ndarray
+    spacing: np.ndarray
+
+    def distances(self, other: Geometry) -> tuple[float, float]:
+        """How far apart the corners of two grids of one shape lie, for nibabel and SimpleITK."""
+        return (
+            corner_distance(self.shape, self.affine, other.affine),
+            corner_distance(self.shape, self.itk_affine, other.itk_affine),
+        )
+
+    @property
+    def ambiguity(self) -> float:
+        """How far apart the two readers place a corner of this grid, in mm."""
+        return corner_distance(self.shape, self.affine, self.itk_affine)
+
+
+def read_geometry(path: Path, nifti: NiftiFile) -> Geometry:
+    """The geometry of an image of three axes, or of the first three of four.
+
+    Raises:
+        ValueError: it is sheared, SimpleITK cannot read the header or finds another shape there.
+    """
+    directions = nifti.affine[:3, :3] / voxel_sizes(nifti.affine)
+    if np.abs(directions.T @ directions - np.eye(3)).max() > SHEAR_TOLERANCE:
+        raise ValueError("has a sheared affine, which nnU-Net cannot read; resample it")
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:  # SimpleITK would end the process
+        raise ValueError("has a name that is not UTF-8, which SimpleITK cannot open") from error
+    header = nifti.header.copy()
+    for name in NOT_GEOMETRY:
+        header[name] = 0 if header[name].dtype.kind == "f" else b""
+    size, itk_affine = _read_by_simpleitk(_Header(header.binaryblock, path))
+    if size != nifti.shape:
+        raise ValueError(f"has the shape {nifti.shape}, but SimpleITK reads {size}")
+    return Geometry(nifti.shape[:3], nifti.affine, itk_affine, voxel_sizes(itk_affine))
+
+
+def corner_distance(shape: tuple[int, ...], affine: np.ndarray, other: np.ndarray) -> float:
+    """The largest distance, in mm, between where two affines place a corner of an image."""
+    corners = np.array([(*corner, 1) for corner in product(*((0, n - 1) for n in shape[:3]))])
+    return float(np.linalg.norm(((affine - other) @ corners.T)[:3], axis=0).max())
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What SimpleITK makes its geometry of; the headers of a download are mostly equal."""
+
+    content: bytes
+    path: Path = field(compare=False)
+
+
+@lru_cache
+def _read_by_simpleitk(header: _Header) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape and affine (RAS, as nibabel's) that SimpleITK reads from a file with this header."""
+    import SimpleITK as sitk  # takes its time
+
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("NiftiImageIO")
+    reader.SetFileName(str(header.path))
+    try:
+        with _without_warnings():
+            reader.ReadImageInformation()
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ValueError(f"cannot be read by SimpleITK, which nnU-Net uses: {reason}") from error
+    axes = reader.GetDimension()
+    directions = np.reshape(reader.GetDirection(), (axes, axes))[:3, :3]
+    affine = np.eye(4)
+    affine[:3, :3] = directions * reader.GetSpacing()[:3]
+    affine[:3, 3] = reader.GetOrigin()[:3]
+    return reader.GetSize(), LPS_TO_RAS @ affine
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep ITK from printing beside the progress bar what `Geometry` tells anyway."""
+    import SimpleITK as sitk
+
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
