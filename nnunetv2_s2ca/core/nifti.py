@@ -36,7 +36,6 @@ READ_ERRORS: tuple[type[Exception], ...] = (
     OSError,
     EOFError,
     OverflowError,
-    MemoryError,
     HeaderDataError,
     ImageFileError,
     *DAMAGE,
@@ -147,7 +146,11 @@ def voxel_pieces(path: Path) -> Iterator[np.ndarray]:
 
 
 def read_voxels(path: Path) -> np.ndarray:
-    """All voxels of a NIfTI file, scaled as its header says; raises one of READ_ERRORS."""
+    """All voxels of a NIfTI file, scaled as its header says.
+
+    Raises:
+        One of READ_ERRORS; MemoryError, which names the size.
+    """
     with open_nifti(path) as nifti:
         voxels, done = np.empty(0), 0
         for piece in nifti.voxel_pieces():
@@ -162,8 +165,6 @@ def read_failure(error: Exception) -> str:
     """Why a file cannot be read, from one of READ_ERRORS: words that follow the file's name."""
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
-    if isinstance(error, MemoryError):
-        return f"needs more memory than there is: {error or 'none is left'}"
     return str(error)
 
 
@@ -195,7 +196,7 @@ def _check_header(header: nib.Nifti1Header, corrected: nib.Nifti1Header) -> None
     sizes = header["pixdim"][1:4]
     if not (np.isfinite(sizes) & (sizes > 0)).all():
         raise ValueError(
-            f"has voxels of {' × '.join(f'{n:g}' for n in sizes)} mm; expected sizes above 0"
+            f"has voxels of {' × '.join(f'{n:g}' for n in sizes)} mm; expected finite sizes above 0"
         )
     if not math.isfinite(header["vox_offset"]) or header["vox_offset"] < VOXEL_OFFSET:
         raise ValueError(
@@ -211,7 +212,9 @@ def _check_header(header: nib.Nifti1Header, corrected: nib.Nifti1Header) -> None
         raise ValueError(f"has the slope {slope:g}, which SimpleITK takes for none")
     affine = corrected.get_best_affine()
     if not np.isfinite(affine).all() or (voxel_sizes(affine) == 0).any():
-        raise ValueError("has an affine that is no geometry: NaN, infinite or zero")
+        raise ValueError(
+            f"has the affine {affine[:3].tolist()}; expected finite numbers, and no axis of zeros"
+        )
 
 
 def _announced_bytes(nifti: NiftiFile) -> int:

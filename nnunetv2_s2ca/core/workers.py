@@ -178,9 +178,10 @@ def _in_memory(function: Callable[[Item], Result], case: Item) -> Result:
     try:
         return function(case)
     except MemoryError as error:
+        what = f" ({error})" if str(error) else ""
         raise UserError(
-            f"{case}: needs more memory than there is; use fewer processes (--processes 1), or "
-            "free memory"
+            f"{case}: needs more memory than there is{what}; use fewer processes (--processes 1), "
+            "or free memory"
         ) from error
 
 

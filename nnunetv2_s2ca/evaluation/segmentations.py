@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -65,8 +64,7 @@ def read_labels(path: Path) -> tuple[np.ndarray, nib.Nifti1Image]:
         Integers of shape `(H, W, D)` in the file's own order of axes, and the image.
 
     Raises:
-        UserError: The file cannot be read, is not 3D, holds a value that is no whole number, or
-            its affine or voxel size is none.
+        UserError: The file cannot be read, is not 3D, or holds a value that is no whole number.
     """
     try:
         image, values = load_nifti(path), read_voxels(path)
@@ -74,12 +72,6 @@ def read_labels(path: Path) -> tuple[np.ndarray, nib.Nifti1Image]:
         raise UserError(f"{path} cannot be read as NIfTI, it may be damaged: {error}") from error
     if values.ndim != 3:
         raise UserError(f"{path}: expected a 3D image of labels, found shape {values.shape}")
-    spacing = spacing_of(image)
-    if not np.isfinite(image.affine).all() or not all(0 < size < math.inf for size in spacing):
-        raise UserError(
-            f"{path}: expected an affine of finite numbers and voxels larger than 0 mm, found the "
-            f"affine {image.affine[:3].tolist()} and voxels of {_rounded(spacing)} mm"
-        )
     if np.issubdtype(values.dtype, np.integer):
         return values, image
     if not np.issubdtype(values.dtype, np.floating):

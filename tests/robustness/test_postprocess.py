@@ -151,8 +151,8 @@ def spacing_of_nan(predictions: Path) -> None:
     ("damage", "words"),
     [
         (damaged_file, "cannot be read"),
-        (affine_of_nan, "an affine of finite numbers"),
-        (spacing_of_nan, "an affine of finite numbers"),
+        (affine_of_nan, "expected finite"),
+        (spacing_of_nan, "expected finite"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
