@@ -21,7 +21,7 @@ KINDS = {
     "files missing": r"is missing; expected",
     "in several folders or files": r"; expected one$",
     "labels off": r"\blabels?\b",
-    "geometry off": r"\baffine\b|has the shape|has voxels of",
+    "geometry off": r"\baffine\b|has the shape|has voxels of|direction cosines",
     "NaN or infinite": r"NaN or infinite",
 }
 

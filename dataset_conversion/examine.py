@@ -113,7 +113,7 @@ def _open(path: Path, what: str, opened: ExitStack, *, channels: int | None = No
         raise ValueError(f"has the shape {nifti.shape}; expected {axes} dimensions")
     if channels is not None and nifti.shape[3] != channels:
         raise ValueError(f"holds {nifti.shape[3]} channels; expected {channels}")
-    return _File(path, what, nifti, read_geometry(path, nifti))
+    return _File(path, what, nifti, read_geometry(nifti))
 
 
 def _check_voxels(file: _File, deep: bool) -> None:

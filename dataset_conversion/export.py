@@ -191,13 +191,13 @@ def _export_one(
 def _check_geometry(path: Path, reference: Path | None) -> nib.Nifti1Header:
     """The header that has the geometry for a prediction, before its voxels are read."""
     with _naming(path), open_nifti(path) as nifti:
-        found = read_geometry(path, nifti)
+        found = read_geometry(nifti)
         if len(nifti.shape) != 3:
             raise ValueError(f"has the shape {nifti.shape}; expected 3 dimensions")
         if reference is None:
             return nifti.header
     with _naming(reference), open_nifti(reference) as nifti:
-        expected = read_geometry(reference, nifti)
+        expected = read_geometry(nifti)
         header = nifti.header
     if difference := _difference(found, expected):
         raise UserError(f"{path} has another geometry than {reference}: {difference}")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from nibabel.affines import voxel_sizes
@@ -50,7 +51,7 @@ class Geometry:
         return corner_distance(self.shape, self.affine, self.itk_affine)
 
 
-def read_geometry(path: Path, nifti: NiftiFile) -> Geometry:
+def read_geometry(nifti: NiftiFile) -> Geometry:
     """The geometry of an image of three axes, or of the first three of four.
 
     Raises:
@@ -59,14 +60,10 @@ def read_geometry(path: Path, nifti: NiftiFile) -> Geometry:
     directions = nifti.affine[:3, :3] / voxel_sizes(nifti.affine)
     if np.abs(directions.T @ directions - np.eye(3)).max() > SHEAR_TOLERANCE:
         raise ValueError("has a sheared affine, which nnU-Net cannot read; resample it")
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:  # SimpleITK would end the process
-        raise ValueError("has a name that is not UTF-8, which SimpleITK cannot open") from error
     header = nifti.header.copy()
     for name in NOT_GEOMETRY:
         header[name] = 0 if header[name].dtype.kind == "f" else b""
-    size, itk_affine = _read_by_simpleitk(_Header(header.binaryblock, path))
+    size, itk_affine = _read_by_simpleitk(header.binaryblock)
     if size != nifti.shape:
         raise ValueError(f"has the shape {nifti.shape}, but SimpleITK reads {size}")
     return Geometry(nifti.shape[:3], nifti.affine, itk_affine, voxel_sizes(itk_affine))
@@ -78,28 +75,23 @@ def corner_distance(shape: tuple[int, ...], affine: np.ndarray, other: np.ndarra
     return float(np.linalg.norm(((affine - other) @ corners.T)[:3], axis=0).max())
 
 
-@dataclass(frozen=True)
-class _Header:
-    """What SimpleITK makes its geometry of; the headers of a download are mostly equal."""
-
-    content: bytes
-    path: Path = field(compare=False)
-
-
-@lru_cache
-def _read_by_simpleitk(header: _Header) -> tuple[tuple[int, ...], np.ndarray]:
-    """Shape and affine (RAS, as nibabel's) that SimpleITK reads from a file with this header."""
+@lru_cache  # most headers of a download are equal
+def _read_by_simpleitk(header: bytes) -> tuple[tuple[int, ...], np.ndarray]:
+    """Shape and affine (RAS, as nibabel's) that SimpleITK reads from a header."""
     import SimpleITK as sitk  # takes its time
 
     reader = sitk.ImageFileReader()
     reader.SetImageIO("NiftiImageIO")
-    reader.SetFileName(str(header.path))
-    try:
-        with _without_warnings():
-            reader.ReadImageInformation()
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise ValueError(f"cannot be read by SimpleITK, which nnU-Net uses: {reason}") from error
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "header.nii")
+        path.write_bytes(header)
+        reader.SetFileName(str(path))
+        try:
+            with _without_warnings():
+                reader.ReadImageInformation()
+        except RuntimeError as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ValueError(f"cannot be read by SimpleITK, as nnU-Net does: {reason}") from error
     axes = reader.GetDimension()
     directions = np.reshape(reader.GetDirection(), (axes, axes))[:3, :3]
     affine = np.eye(4)
