@@ -19,10 +19,11 @@ class Cohort:
         mass_effect: how far tissue at a core's surface moves away, relative to the core's radius.
         conspicuity: how far a tumour's signal lies from grey matter's, relative to a textbook's;
             drawn for each modality of a patient.
+        enhancement: the same on T1ce, where contrast agent makes the core conspicuous.
         contrast: how far apart the signals of healthy tissues lie, relative to a textbook's.
         gamma: exponent of the scanner's response.
         texture: relative standard deviation of the signal within healthy tissue.
-    bias: relative standard deviation of the coil's sensitivity.
+        bias: relative standard deviation of the coil's sensitivity.
         noise: standard deviation, relative to the signal of white matter on T1.
         blur: mm, standard deviation of the motion along one axis.
         ghost: signal of the ghost that motion leaves, relative to the image.
@@ -35,11 +36,12 @@ class Cohort:
     multifocal: float = 0.35
     enhancing: Range = (0.9, 0.4)
     mass_effect: Range = (0.1, 0.5)
-    conspicuity: Range = (0.3, 0.75)
+    conspicuity: Range = (0.35, 0.8)
+    enhancement: Range = (0.7, 1.2)
     contrast: Range = (0.7, 1.2)
     gamma: Range = (0.75, 1.35)
     texture: Range = (0.04, 0.1)
-    bias: Range = (0.08, 0.22)
+    bias: Range = (0.08, 0.2)
     noise: Range = (0.03, 0.07)
     blur: Range = (0.0, 2.5)
     ghost: Range = (0.0, 0.08)
@@ -52,6 +54,7 @@ FIRST_HOSPITAL = Cohort()
 # another one, for fine-tuning: flatter contrast, more noise, older patients
 SECOND_HOSPITAL = Cohort(
     conspicuity=(0.3, 0.65),
+    enhancement=(0.6, 1.0),
     contrast=(0.5, 0.8),
     gamma=(0.6, 0.9),
     noise=(0.05, 0.1),

@@ -78,7 +78,9 @@ def make_hard_patient(
         if grade == "LGG":
             inside[NECROSIS] = SOLID_SIGNAL[modality]
         grey = TISSUE_SIGNAL[modality]["grey_matter"]
-        conspicuity = rng.uniform(*cohort.conspicuity)
+        conspicuity = rng.uniform(
+            *(cohort.enhancement if modality == "t1ce" else cohort.conspicuity)
+        )
         inside = {label: grey + conspicuity * (value - grey) for label, value in inside.items()}
         texture = 1 + TEXTURE * smooth_noise(rng, shape, TEXTURE_WAVELENGTH / spacing)
         signal = _mix(signal, lesions, inside[OEDEMA])
