@@ -192,19 +192,20 @@ def _write_description(
     from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 
     training = [item.case for item in good if item.case.segmentation is not None]
-    generate_dataset_json(
-        str(folder),
-        channel_names=dict(enumerate(edition.channels)),
-        labels=edition.dataset_json_labels,
-        num_training_cases=len(training),
-        file_ending=ending,
-        regions_class_order=edition.regions_class_order,
-        dataset_name=edition.name,
-        reference=edition.reference,
-        license="see the reference",
-        converted_by="nnunetv2-s2ca",
-        **({"dataset": _linked(training, edition, ending)} if link else {}),
-    )
+    with disk_errors_named("written", folder / "dataset.json"):
+        generate_dataset_json(
+            str(folder),
+            channel_names=dict(enumerate(edition.channels)),
+            labels=edition.dataset_json_labels,
+            num_training_cases=len(training),
+            file_ending=ending,
+            regions_class_order=edition.regions_class_order,
+            dataset_name=edition.name,
+            reference=edition.reference,
+            license="see the reference",
+            converted_by="nnunetv2-s2ca",
+            **({"dataset": _linked(training, edition, ending)} if link else {}),
+        )
 
 
 def _linked(training: Sequence[Case], edition: Edition, ending: str) -> dict[str, Any]:

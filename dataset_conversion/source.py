@@ -1,4 +1,4 @@
-"""Find the cases of a BraTS download: which files belong together, and what is odd about them."""
+"""Find the cases of a BraTS download: which files belong together, and what is unusual."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Case:
         images: channel → file; for the MSD one 4D file for all.
         segmentation: None for cases to predict.
         patient: cases of one patient share it, sessions and editions included.
-        grade: HGG or LGG, where the source tells.
+        grade: HGG or LGG, where the source says so.
         states: file → its size in bytes and the time of its last change in ns, when it was found.
         problems: why the case cannot be converted.
-        remarks: oddities that are dealt with.
+        remarks: what is unusual, but handled.
     """
 
     identifier: str
@@ -63,23 +63,23 @@ def find_cases(edition: Edition, source: Path) -> list[Case]:
     """Search a folder and all below it for the cases of an edition, sorted by identifier.
 
     Hidden files, macOS' `._` files, tables beside the cases, and links to a folder above them are
-    passed over.
+    ignored.
 
     Raises:
-        UserError: if the folder does not exist, cannot be read, or one below it cannot, or if it
-            holds no case, a single case on the wrong level, cases of another edition, or a name
+        UserError: if the folder does not exist; if it, or a folder below it, cannot be read; or if
+            it holds no case, the files of a single case, cases of another edition, or a name
             mapping table that names no case.
     """
     source = Path(source)
     if not source.is_dir():
-        raise UserError(f"{source} is no folder; expected the unzipped {edition.name} download")
+        raise UserError(f"{source} is not a folder; expected the unzipped {edition.name} download")
     found = _find_4d(edition, source) if edition.four_dimensional else _find_3d(edition, source)
     if not any(item.files for item in found):
         raise UserError(_nothing_found(edition, source))
     if not edition.four_dimensional and any(item.folder == source for item in found):
         raise UserError(
-            f"{source} holds the files of case {found[0].identifier} themselves; give the folder "
-            f"above, which has one folder for each case"
+            f"{source} holds the files of case {found[0].identifier} itself; give the folder "
+            "above, which holds one folder for each case"
         )
     _refuse_other_editions(edition, found)
     patients = Patients(source)
@@ -94,7 +94,7 @@ def find_cases(edition: Edition, source: Path) -> list[Case]:
 
 
 def changed_files(case: Case) -> list[Path]:
-    """Files of a case that have changed, or gone, since the case was found."""
+    """The files of a case that have changed or disappeared since the case was found."""
     return [path for path, state in case.states.items() if _state_of(path) != state]
 
 
@@ -121,15 +121,17 @@ def _find_3d(edition: Edition, source: Path) -> list[_Found]:
             item = found.setdefault(key, _Found(match["case"], folder))
             item.files[roles[match["suffix"].lower()]].append(path)
             if match["suffix"] != match["suffix"].lower():
-                item.remarks.append(f"{path.name} is spelled in capitals")
+                item.remarks.append(f"{path.name} has a suffix in capitals")
     for item in found.values():
         others = strays[item.folder]
         if "seg" not in item.files and len(others) == 1:
             item.files["seg"] = others
-            item.remarks.append(f"segmentation is called {others[0].name}")
+            item.remarks.append(f"the segmentation is named {others[0].name}")
         elif "seg" not in item.files and others:
             names = [path.name for path in others]
-            item.remarks.append(f"{' and '.join(names)} do not have the case's name; not read")
+            item.remarks.append(
+                f"{' and '.join(names)} do not bear the case's name and are ignored"
+            )
     used = {place for item in found.values() for place in (item.folder, *item.folder.parents)}
     empty = [_Found(path.name, path) for path in named_like_cases if path not in used]
     return [*found.values(), *empty]
@@ -195,10 +197,10 @@ def _problems_of(
         yield "its name holds characters that cannot be printed, or is not UTF-8; rename its files"
     if len(items) > 1:
         folders = ", ".join(str(other.folder) for other in items)
-        yield f"stands in {len(items)} folders: {folders}; expected one"
+        yield f"appears in {len(items)} folders: {folders}; expected one"
     if not item.files:
         kind = "holds none of them" if item.folder.is_dir() else "is a file"
-        yield f"every file is missing; expected them in the folder {item.folder}, which {kind}"
+        yield f"every file is missing; expected the files in {item.folder}, which {kind}"
         return
     for channel in edition.channels:
         if not item.files.get(channel):

@@ -1,4 +1,4 @@
-"""Walk through a download: its folders, the images in them, and what is not read."""
+"""The folders and images of a download, and what in it is ignored."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def all_images(source: Path) -> Iterator[tuple[Path, str]]:
 
 
 def what_is_passed_over(source: Path) -> list[str]:
-    """What lies about in a download and is not read, one line for each kind."""
+    """The files and links of a download that are ignored, a line for each kind."""
     counts: Counter[str] = Counter()
     for path in source.rglob("*"):
         if path.is_symlink() and path.is_dir() and _leads_up(path):
@@ -52,14 +52,14 @@ def what_is_passed_over(source: Path) -> list[str]:
             counts["hidden files of macOS and others"] += 1
         elif path.suffix.lower() in (".csv", ".xlsx", ".xls"):
             counts["tables"] += 1
-    return [f"{count} {kind} passed over" for kind, count in sorted(counts.items())]
+    return [f"{count} {kind} ignored" for kind, count in sorted(counts.items())]
 
 
 def _raise(error: OSError) -> None:
-    """In place of os.walk's silence about folders that it cannot read."""
+    """Report folders that cannot be read, which os.walk would skip silently."""
     raise error
 
 
 def _leads_up(link: Path) -> bool:
-    """Whether a link leads to a folder that it lies in, so that to follow it would never end."""
+    """Whether a link leads to a folder that it lies in: following it would never end."""
     return os.path.realpath(link) in {os.path.realpath(folder) for folder in link.parents}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -15,11 +16,12 @@ class UserError(Exception):
 
 
 @contextmanager
-def disk_errors_named(action: str = "read or written") -> Iterator[None]:
+def disk_errors_named(action: str = "read or written", place: Path | None = None) -> Iterator[None]:
     """What the disk refuses, such as a folder without the right to enter it, is the user's to fix.
 
     Args:
         action: what the block, or the function under this decorator, does with files.
+        place: the file, where the system's error does not name it, as of a full disk.
 
     Raises:
         UserError: for an OSError; names the file.
@@ -28,5 +30,5 @@ def disk_errors_named(action: str = "read or written") -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(
-            f"{error.filename or 'a file'} cannot be {action}: {error.strerror or error}"
+            f"{error.filename or place or 'a file'} cannot be {action}: {error.strerror or error}"
         ) from error

@@ -128,7 +128,7 @@ def _four_dimensions(source):
 
 def _twice(source):
     shutil.copytree(source / CASE, source / "elsewhere" / CASE)
-    return r"stands in 2 folders"
+    return r"appears in 2 folders"
 
 
 def _two_files_of_a_modality(source):
@@ -421,7 +421,7 @@ def _mac_files(source):
 def _tables(source):
     (source / "survival_info.csv").write_text("a,b\n1,2\n")
     (source / "name_mapping.xlsx").write_bytes(b"PK")
-    return "2 tables passed over"
+    return "2 tables ignored"
 
 
 def _doubled_folder(source):

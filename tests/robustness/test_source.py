@@ -61,12 +61,12 @@ PROBLEMS = [
     Row(
         "a case folder replaced by a file",
         _case_as_file,
-        rf"{CASE}: every file is missing; expected them in the folder .*{CASE}, which is a file",
+        rf"{CASE}: every file is missing; expected the files in .*{CASE}, which is a file",
     ),
     Row(
         "an empty case folder, as of an interrupted unzip",
         _empty_folder,
-        rf"{CASE}: every file is missing; expected them in the folder .*{CASE}, which holds none",
+        rf"{CASE}: every file is missing; expected the files in .*{CASE}, which holds none",
     ),
     Row("a pipe", _pipe, rf"{CASE}: .*_t2\.nii\.gz: is a pipe or device; expected a file"),
     Row("a broken link", _broken_link, rf"{CASE}: .*_t2\.nii\.gz: is a broken link"),
@@ -94,12 +94,12 @@ REMARKS = [
             shutil.move(folder / f"{CASE}_seg.nii.gz", folder / "W39_Segm.nii.gz"),
             shutil.copy(folder / "W39_Segm.nii.gz", folder / "W40_Segm.nii.gz"),
         ],
-        rf"{CASE}: W39_Segm.nii.gz and W40_Segm.nii.gz do not have the case's name; not read",
+        rf"{CASE}: W39_Segm.nii.gz and W40_Segm.nii.gz do not bear the case's name and are ignored",
     ),
     Row(
         "a link to a folder above it",
         lambda folder: (folder / "loop").symlink_to(folder.parent.parent),
-        "1 links to a folder above them passed over",
+        "1 links to a folder above them ignored",
     ),
     Row(
         "two links that lead to each other's folders",
@@ -107,7 +107,7 @@ REMARKS = [
             (folder / "loop").symlink_to(folder.parent / OTHER),
             (folder.parent / OTHER / "loop").symlink_to(folder),
         ],
-        "stands in 2 folders",
+        "appears in 2 folders",
     ),
 ]
 
@@ -152,7 +152,7 @@ def test_oddity_is_named_and_the_conversion_goes_on(row, source, nnunet_folders,
 def test_links_in_a_circle_end(source):
     REMARKS[3].spoil(source / CASE)
     cases = find_cases(EDITION, source)
-    assert all("stands in 2 folders" in case.problems[0] for case in cases)
+    assert all("appears in 2 folders" in case.problems[0] for case in cases)
 
 
 def test_validation_set_alone_has_no_lost_segmentations(tmp_path):
