@@ -127,7 +127,7 @@ def _started_workers(count: int, function: Callable) -> Iterator[list[_Worker]]:
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, function), daemon=True)
             workers.append(_Worker(process, ours))
-            with _interrupts_held():
+            with _signals_held():
                 process.start()
             theirs.close()
         yield workers
@@ -144,20 +144,26 @@ def _started_workers(count: int, function: Callable) -> Iterator[list[_Worker]]:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Let processes that are started here not see Ctrl-C: their parent does, and ends them."""
+def _signals_held() -> Iterator[None]:
+    """Start processes undisturbed; they do not see Ctrl-C, since their parent ends them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *_ending_signals()})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, former)
 
 
+def _ending_signals() -> set[signal.Signals]:
+    return {signal.SIGTERM, signal.SIGHUP}
+
+
 def _work(connection: Connection, function: Callable) -> None:
     """Work on cases until the parent sends no more; runs in the worker process."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ending_signals())
     _end_with_parent()
     while True:
         try:
