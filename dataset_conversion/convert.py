@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,36 @@ SKIPPED = "s2ca_skipped.txt"
 SETTINGS = "settings.json"  # in the dataset's folder until it is whole
 
 
+@dataclass(frozen=True)
+class Conversion:
+    """A dataset in nnUNet_raw.
+
+    Attributes:
+        folder: the dataset's.
+        training: number of cases with a segmentation.
+        to_predict: number of cases without one.
+        skipped: number of invalid cases that were left out.
+    """
+
+    folder: Path
+    training: int
+    to_predict: int
+    skipped: int
+
+    def __str__(self) -> str:
+        number = self.folder.name[7:10]
+        made = (
+            f"{self.training} training cases, {self.to_predict} cases to predict, "
+            f"{self.skipped} skipped: {self.folder}"
+        )
+        if not self.training:
+            return made
+        return (
+            f"{made}\nnext: nnUNetv2_plan_and_preprocess -d {number}, then s2ca splits -d {number} "
+            "for patient-disjoint folds"
+        )
+
+
 @disk_errors_named()
 def convert(
     edition: Edition,
@@ -39,9 +69,9 @@ def convert(
     deep: bool = False,
     processes: int | None = None,
     overwrite: bool = False,
-    skip_bad: bool = False,
+    skip_invalid: bool = False,
     say: Callable[[str], None] = print,
-) -> Path:
+) -> Conversion:
     """Write a dataset to nnUNet_raw; it appears there only once it is whole.
 
     An interrupted conversion goes on where it was when it is started again with the same files,
@@ -56,11 +86,9 @@ def convert(
         deep: read all voxels of images that are linked, as of those that are copied.
         processes: worker processes; all cores if not given.
         overwrite: replace an existing dataset.
-        skip_bad: skip cases that cannot be converted, or change meanwhile, and list them in a file.
+        skip_invalid: skip cases that cannot be converted, or that change meanwhile, and list them
+            in a file.
         say: takes the lines of the report.
-
-    Returns:
-        The dataset's folder.
 
     Raises:
         UserError: if anything is wrong with the source or the target, they overlap, or another
@@ -73,7 +101,7 @@ def convert(
     if link and edition.four_dimensional:
         raise UserError(
             f"{edition.name} cannot be linked, since its files hold all channels in an order of "
-            f"their own; use --copy"
+            "their own; copy them"
         )
     # of the id, since two datasets of one id must not appear at once either
     with output_lock(raw / f"Dataset{number}", doing="converted to") as lock:
@@ -84,7 +112,7 @@ def convert(
             edition, source, processes=processes, deep=deep or not link, label_files=True
         )
         say(describe(edition, checked, source=source))
-        good, bad = _sort_out(checked, skip_bad=skip_bad)
+        good, bad = _sort_out(checked, skip_invalid=skip_invalid)
         check_apart(target, *(path for item in good for path in item.case.states))
         ending = _file_ending(good) if link else ".nii.gz"
         check_disk(target, [item.case for item in good], link=link, say=say)
@@ -94,7 +122,7 @@ def convert(
             write = partial(write_case, edition=edition, folder=folder, link=link, ending=ending)
             # labels are written faster than a worker process starts
             found = map_cases(write, good, processes=1 if link else processes, title="convert")
-            good, changed = _sort_out(_with_problems(good, found), skip_bad=skip_bad)
+            good, changed = _sort_out(_with_problems(good, found), skip_invalid=skip_invalid)
             bad += changed
             _write_description(folder, edition, good, link=link, ending=ending)
             write_record(folder, settings, {item.case.identifier: _record(item) for item in good})
@@ -103,29 +131,20 @@ def convert(
                 write_text(folder / SKIPPED, "".join(lines))
             (folder / SETTINGS).unlink()
     training = sum(item.case.segmentation is not None for item in good)
-    say(
-        f"{training} training cases, {len(good) - training} cases to predict, {len(bad)} skipped: "
-        f"{target}"
-    )
-    if training:
-        say(
-            f"next: nnUNetv2_plan_and_preprocess -d {number}, then s2ca splits -d {number} for "
-            "patient-disjoint folds"
-        )
-    return target
+    return Conversion(target, training, len(good) - training, len(bad))
 
 
 def _sort_out(
-    checked: Sequence[CheckedCase], *, skip_bad: bool
+    checked: Sequence[CheckedCase], *, skip_invalid: bool
 ) -> tuple[list[CheckedCase], list[Case]]:
     bad = [item.case for item in checked if item.case.problems]
     good = [item for item in checked if not item.case.problems]
-    if bad and not skip_bad:
+    if bad and not skip_invalid:
         problems = [f"{case.identifier}: {problem}" for case in bad for problem in case.problems]
         more = f"\n  … and {len(problems) - 10} more" if len(problems) > 10 else ""
         raise UserError(
             f"{len(bad)} of {len(checked)} cases cannot be converted; nothing was written. Fix "
-            "them, or skip them with --skip-bad.\n  " + "\n  ".join(problems[:10]) + more
+            "them, or skip them with `skip_invalid=True`.\n  " + "\n  ".join(problems[:10]) + more
         )
     if not good:
         raise UserError("no case is left to convert")
@@ -148,7 +167,7 @@ def _file_ending(good: Sequence[CheckedCase]) -> str:
     if strange is not None:
         raise UserError(
             f"{strange} cannot be linked, since its path is not UTF-8 or holds characters that "
-            "cannot be printed; use --copy"
+            "cannot be printed; copy the images"
         )
     endings = {
         ".nii.gz" if path.name.endswith(".nii.gz") else ".nii" if path.suffix == ".nii" else "?"
@@ -157,7 +176,7 @@ def _file_ending(good: Sequence[CheckedCase]) -> str:
     if len(endings) != 1 or "?" in endings:
         raise UserError(
             "the images cannot be linked, since nnU-Net wants one file ending, in small letters, "
-            "for all, and they are .nii and .nii.gz or in capitals; use --copy"
+            "for all, and they are .nii and .nii.gz or in capitals; copy the images"
         )
     return endings.pop()
 

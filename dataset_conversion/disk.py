@@ -35,7 +35,7 @@ def check_disk(
     if needed > free:
         raise UserError(
             f"{target.parent} has {_size(free)} free, and {_size(needed)} are needed; make room"
-            + ("" if link else ", or refer to the images where they are by --link")
+            + ("" if link else ", or pass `link=True` to leave the images where they are")
         )
 
 

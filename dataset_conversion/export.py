@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,22 @@ NAMED_CASES = 5
 FILE_ENDINGS = (".nii.gz", ".nii")
 
 
+@dataclass(frozen=True)
+class Export:
+    """Files for the challenge.
+
+    Attributes:
+        output: the folder that holds them.
+        files: one a case.
+    """
+
+    output: Path
+    files: list[Path]
+
+    def __str__(self) -> str:
+        return f"wrote {len(self.files)} files to {self.output}"
+
+
 @disk_errors_named()
 def export(
     dataset: Path | int,
@@ -36,7 +53,7 @@ def export(
     processes: int | None = None,
     allow_unknown: bool = False,
     say: Callable[[str], None] = print,
-) -> list[Path]:
+) -> Export:
     """Write predictions as the challenge takes them: uint8, `<case>.nii.gz`.
 
     Labels are those of the edition, and the geometry is that of the case's images, to the bit. Each
@@ -50,9 +67,6 @@ def export(
         allow_unknown: take predictions of cases that the dataset does not have, in their own
             geometry.
         say: takes a line for cases of the dataset without a prediction.
-
-    Returns:
-        The files written.
 
     Raises:
         UserError: if there is no prediction, or two of one case, or one of a case that the dataset
@@ -70,12 +84,12 @@ def export(
         raise UserError(
             f"{predictions} holds predictions of cases that {folder} does not have: "
             f"{_named(unknown)}. Rename them as their images, remove them, or export them in their "
-            "own geometry by --allow-unknown"
+            "own geometry with `allow_unknown=True`"
         )
     check_apart(output, predictions, folder)
     check_output_folder(output)
     if output.is_dir() and any(output.iterdir()):
-        raise UserError(f"{output} exists and is not empty; name a new or empty folder (-o)")
+        raise UserError(f"{output} exists and is not empty; name a new or empty folder (`output`)")
     for line in _missing_cases(files, images):
         say(line)
     with replaced_folder(output, overwrite=False) as temporary:
@@ -86,7 +100,8 @@ def export(
             temporary=temporary,
             output=output,
         )
-        return map_cases(work, list(files.values()), processes=processes, title="export")
+        written = map_cases(work, list(files.values()), processes=processes, title="export")
+    return Export(output, written)
 
 
 class _Images(NamedTuple):

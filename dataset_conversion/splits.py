@@ -59,7 +59,7 @@ def write_splits(
         check_regular_file(path)
         if path.read_bytes() != content.encode() and not overwrite:
             raise UserError(
-                f"{path} holds other folds, which trainings may rely on; use --overwrite to "
+                f"{path} holds other folds, which trainings may rely on; pass `overwrite=True` to "
                 "replace it"
             )
     write_text(path, content)
@@ -85,9 +85,9 @@ def make_splits(
             such seed.
     """
     if folds < 2:
-        raise UserError(f"--folds is {folds}; expected 2 or more")
+        raise UserError(f"`folds` is {folds}; expected 2 or more")
     if not 0 <= seed < 2**32:
-        raise UserError(f"--seed is {seed}; expected 0 to {2**32 - 1}")
+        raise UserError(f"`seed` is {seed}; expected 0 to {2**32 - 1}")
     names = sorted(patients)
     count = len(set(patients.values()))
     if count < 2:
@@ -97,7 +97,7 @@ def make_splits(
         )
     if count < folds:
         raise UserError(
-            f"{count} patients cannot fill {folds} folds; use --folds {count}, or train on all "
+            f"{count} patients cannot fill {folds} folds; pass `folds={count}`, or train on all "
             "cases with `nnUNetv2_train … all`"
         )
     if max(Counter(strata.values()).values()) < folds:

@@ -1,17 +1,87 @@
-"""S2CA-Net for nnU-Net v2."""
+"""S2CA-Net for nnU-Net v2: one function for each thing that a command does.
 
+Everything is imported at its first use, since PyTorch alone takes seconds.
+"""
+
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nnunetv2_s2ca.api.checkpoints import describe_checkpoints, import_checkpoints
+    from nnunetv2_s2ca.api.conversion import check, convert, export, write_splits
+    from nnunetv2_s2ca.api.demo import run_demo
+    from nnunetv2_s2ca.api.evaluation import compare, evaluate
+    from nnunetv2_s2ca.api.installation import (
+        describe_trainers,
+        examine_installation,
+        link_trainers,
+        unlink_trainers,
+    )
+    from nnunetv2_s2ca.api.jobs import cross_validate, predict
+    from nnunetv2_s2ca.api.postprocessing import fit_postprocessing, postprocess
     from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
+    from nnunetv2_s2ca.core.errors import UserError
+    from nnunetv2_s2ca.demo.chain import DemoSettings
+    from nnunetv2_s2ca.jobs.backends import LocalBackend, SlurmBackend
 
-__all__ = ["S2CANet"]
+    __version__: str
+
+_HOMES = {
+    "api.checkpoints": ("describe_checkpoints", "import_checkpoints"),
+    "api.conversion": ("check", "convert", "export", "write_splits"),
+    "api.demo": ("run_demo",),
+    "api.evaluation": ("compare", "evaluate"),
+    "api.installation": (
+        "describe_trainers",
+        "examine_installation",
+        "link_trainers",
+        "unlink_trainers",
+    ),
+    "api.jobs": ("cross_validate", "predict"),
+    "api.postprocessing": ("fit_postprocessing", "postprocess"),
+    "architecture.s2ca_net": ("S2CANet",),
+    "core.errors": ("UserError",),
+    "demo.chain": ("DemoSettings",),
+    "jobs.backends": ("LocalBackend", "SlurmBackend"),
+}
+
+__all__ = [
+    "DemoSettings",
+    "LocalBackend",
+    "S2CANet",
+    "SlurmBackend",
+    "UserError",
+    "__version__",
+    "check",
+    "compare",
+    "convert",
+    "cross_validate",
+    "describe_checkpoints",
+    "describe_trainers",
+    "evaluate",
+    "examine_installation",
+    "export",
+    "fit_postprocessing",
+    "import_checkpoints",
+    "link_trainers",
+    "postprocess",
+    "predict",
+    "run_demo",
+    "unlink_trainers",
+    "write_splits",
+]
 
 
 def __getattr__(name: str) -> Any:
-    # torch takes seconds to import, which `s2ca --help` should not wait for
-    if name == "S2CANet":
-        from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
+    if name == "__version__":
+        from importlib.metadata import version
 
-        return S2CANet
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return version("nnunetv2-s2ca")
+    home = next((home for home, names in _HOMES.items() if name in names), None)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{home}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

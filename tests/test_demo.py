@@ -18,7 +18,7 @@ import pytest
 
 from nnunetv2_s2ca import cli
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.demo import DemoResult, DemoSettings, check_dice, run_demo, scores_table
+from nnunetv2_s2ca.demo.chain import DemoResult, DemoSettings, run_demo, scores_table
 from nnunetv2_s2ca.demo.picture import draw_slices
 from nnunetv2_s2ca.demo.processes import (
     Job,
@@ -111,9 +111,9 @@ def test_table_has_a_row_for_each_fold_and_the_ensemble(tmp_path):
 def test_low_dice_is_an_error(tmp_path):
     scores = {"WT": 0.79, "TC": 0.9, "ET": 0.9}
     result = DemoResult({0: scores}, scores, tmp_path, tmp_path)
-    check_dice(result, 0.79)
-    with pytest.raises(UserError, match=r"0\.790.*0\.8 "):
-        check_dice(result, 0.8)
+    result.check({"WT": 0.79})
+    with pytest.raises(UserError, match=r"WT 0\.790 \(at least 0\.8\)"):
+        result.check({"WT": 0.8})
 
 
 # ---- settings and folder

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.demo import DemoSettings, run_demo, scores_table
+from nnunetv2_s2ca.demo.chain import DemoSettings, run_demo, scores_table
 
 # nnU-Net looks for trainers in the folders of nnUNet_extTrainer, too
 TRAINER = '''

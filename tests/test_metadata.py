@@ -16,7 +16,6 @@ BESIDE_NNUNET = {
     "acvl-utils",
     "batchgenerators",
     "dynamic-network-architectures",
-    "simpleitk",
 }
 OF_AN_EXTRA = CHECKOUT / "nnunetv2_s2ca" / "evaluation" / "official.py"
 

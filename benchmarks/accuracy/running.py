@@ -123,8 +123,8 @@ class Runner:
         output = predictions / "s2ca_evaluation"
         dataset = self.experiment.raw(TRAINING_IDS[row.data]) / "dataset.json"
         command = s2ca_command(
-            *("evaluate", "-ref", truth, "-pred", predictions, "-djfile", dataset, "-o", output),
-            *("--rules", "classic", "--processes", 1, "--overwrite"),
+            *("evaluate", "--ref", truth, "--pred", predictions, "-djfile", dataset, "-o", output),
+            *("--rules", "classic", "-np", 1, "--overwrite"),
         )
         self._run(what, row, seed, command, {})
         return read_scores(output)

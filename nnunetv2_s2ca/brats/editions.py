@@ -101,7 +101,7 @@ class Edition:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise UserError(
                 f"the dataset's name is {name!r}; expected letters from A to Z, digits, _ and - "
-                "alone; choose another by --name"
+                "alone; choose another `name`"
             )
         return f"Dataset{number:03d}_{name}"
 

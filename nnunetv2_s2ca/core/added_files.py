@@ -67,7 +67,8 @@ def _check_free(target: Path, names: set[str], *, overwrite: bool) -> None:
             raise UserError(f"{path} is a folder where a file is to be written; move it away")
         if (path.exists() or path.is_symlink()) and not overwrite:
             raise UserError(
-                f"{path} exists; use --overwrite to replace it, or name another folder (-o)"
+                f"{path} exists; pass `overwrite=True` to replace it, or name another folder "
+                "(`output`)"
             )
 
 

@@ -87,7 +87,9 @@ def check_replaceable(target: Path, *, overwrite: bool) -> None:
     if target.exists() and not target.is_dir():
         raise UserError(f"{target} is a file; expected a folder, or nothing. Move the file away")
     if target.exists() and not overwrite and any(target.iterdir()):
-        raise UserError(f"{target} exists; use --overwrite to replace it, or choose another name")
+        raise UserError(
+            f"{target} exists; pass `overwrite=True` to replace it, or choose another name"
+        )
 
 
 def unfinished_folder(target: Path) -> Path:

@@ -67,5 +67,5 @@ def check_id_is_free(name: str) -> None:
         if other is not None:
             raise UserError(
                 f"{other} has the same id as {name}, and nnU-Net cannot tell them apart. Use "
-                "another id (-d), or remove the one you do not need"
+                "another id (`dataset_id`), or remove the one you do not need"
             )

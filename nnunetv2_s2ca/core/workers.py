@@ -114,7 +114,7 @@ class _Worker:
         how = f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended (code {code})"
         return UserError(
             f"{self.case}: the worker process {how} while it worked on this case. The likely cause "
-            "is too little memory; use fewer processes (--processes 1), or free memory"
+            "is too little memory; use fewer processes (`processes=1`), or free memory"
         )
 
 
@@ -186,7 +186,7 @@ def _in_memory(function: Callable[[Item], Result], case: Item) -> Result:
     except MemoryError as error:
         what = f" ({error})" if str(error) else ""
         raise UserError(
-            f"{case}: needs more memory than there is{what}; use fewer processes (--processes 1), "
+            f"{case}: needs more memory than there is{what}; use fewer processes (`processes=1`), "
             "or free memory"
         ) from error
 

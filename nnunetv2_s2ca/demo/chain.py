@@ -90,6 +90,29 @@ class DemoResult:
     report: Path
     picture: Path
 
+    def __str__(self) -> str:
+        return f"{scores_table(self)}\n\nreport: {self.report}\npicture: {self.picture}"
+
+    def check(self, min_dice: Mapping[str, float]) -> None:
+        """See whether the predictions are good.
+
+        Args:
+            min_dice: region → lowest Dice of the ensemble that is accepted.
+
+        Raises:
+            UserError: A region's Dice is lower.
+        """
+        low = [
+            f"{region} {self.ensemble[region]:.3f} (at least {bar:g})"
+            for region, bar in min_dice.items()
+            if self.ensemble[region] < bar
+        ]
+        if low:
+            raise UserError(
+                f"the ensemble's Dice is lower than expected: {', '.join(low)}; see {self.report} "
+                "and the logs beside it"
+            )
+
 
 def run_demo(
     output: Path, settings: DemoSettings | None = None, *, say: Callable[[str], None] = print
@@ -257,20 +280,6 @@ def scores_table(result: DemoResult) -> str:
         for name, scores in rows
     ]
     return "\n".join(lines)
-
-
-def check_dice(result: DemoResult, min_dice: float) -> None:
-    """See whether the demo's predictions are good.
-
-    Raises:
-        UserError: if the ensemble's whole-tumour Dice is lower than `min_dice`.
-    """
-    dice = result.ensemble["WT"]
-    if dice < min_dice:
-        raise UserError(
-            f"the ensemble's whole-tumour Dice is {dice:.3f}, and at least {min_dice:g} was "
-            f"expected; see {result.report} and the logs beside it"
-        )
 
 
 def _report(result: DemoResult, settings: DemoSettings) -> str:

@@ -26,7 +26,7 @@ class Problem:
 
 
 def attempt_cases(
-    function: Callable[[Case], Result], cases: Sequence[Case], *, processes: int, title: str
+    function: Callable[[Case], Result], cases: Sequence[Case], *, processes: int | None, title: str
 ) -> list[Result | Problem]:
     """Apply a function to each case; a `UserError`, or too little memory, becomes a problem.
 
@@ -67,6 +67,6 @@ def _attempt(function: Callable[[Case], Result], case: Case) -> Result | Problem
         return Problem(str(error))
     except MemoryError:
         return Problem(
-            f"{case}: needs more memory than there is; use fewer processes (--processes 1), or "
+            f"{case}: needs more memory than there is; use fewer processes (`processes=1`), or "
             "free memory"
         )

@@ -114,7 +114,7 @@ def evaluate_pair(pair: CasePair, *, scheme: LabelScheme, rules: Rules) -> list[
 
 
 def evaluate_cohort(
-    pairs: Sequence[CasePair], *, scheme: LabelScheme, rules: Rules, processes: int = 1
+    pairs: Sequence[CasePair], *, scheme: LabelScheme, rules: Rules, processes: int | None = None
 ) -> CohortResult:
     """The metrics of many cases; a case that fails is named among the problems.
 

@@ -41,12 +41,12 @@ def compare_tables(
     if first.rules != second.rules:
         raise UserError(
             f"the runs were scored by different rules, {first.rules} and {second.rules}; "
-            "evaluate both with the same --rules"
+            "evaluate both with the same `rules`"
         )
     if first.tolerance != second.tolerance:
         raise UserError(
             f"NSD is at {first.tolerance:g} mm in one run and at {second.tolerance:g} mm in the "
-            "other; evaluate both with the same --tolerance"
+            "other; evaluate both with the same `tolerance`"
         )
     common = [key for key in first.values if key in second.values]
     if not common:
@@ -55,7 +55,7 @@ def compare_tables(
     if left_over and not keep_going:
         what = "\n  ".join(left_over)
         raise UserError(
-            f"the runs are not of the same cases (--keep-going compares the common):\n  {what}"
+            f"the runs are not of the same cases (`keep_going=True` compares the common):\n  {what}"
         )
     regions = list(dict.fromkeys(region for _, region in common))
     return {

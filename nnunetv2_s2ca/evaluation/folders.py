@@ -22,7 +22,7 @@ def evaluate_folders(
     output: Path,
     scheme: LabelScheme,
     rules: Rules,
-    processes: int = 1,
+    processes: int | None = None,
     keep_going: bool = False,
     overwrite: bool = False,
     official: Any = None,
@@ -35,7 +35,7 @@ def evaluate_folders(
         output: Folder to write to; made if missing.
         scheme: Regions and labels of both folders.
         rules: The rules to score by.
-        processes: How many cases to work on at a time.
+        processes: Worker processes; all cores if None.
         keep_going: Score the sound cases where others have problems, which the result names.
         overwrite: Replace results that `output` holds.
         official: From `load_official`, to have the challenge's own program score the cases, too,
@@ -54,7 +54,9 @@ def evaluate_folders(
         result = evaluate_cohort(pairs, scheme=scheme, rules=rules, processes=processes)
         result = CohortResult(result.metrics, sorted(unpaired + result.problems))
         if result.problems and not keep_going:
-            raise UserError(describe_problems(result.problems, "--keep-going scores the others"))
+            raise UserError(
+                describe_problems(result.problems, "`keep_going=True` scores the others")
+            )
         if not result.metrics:
             raise UserError(describe_problems(result.problems, "no case could be evaluated"))
         write_results(folder, result, rules=rules, reference=reference, prediction=prediction)

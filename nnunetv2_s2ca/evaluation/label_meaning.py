@@ -37,7 +37,7 @@ def check_labels_are_of_edition(folder: Path, *, edition: str, scheme: LabelSche
         return
     raise UserError(
         f"{folder} holds nnU-Net's labels, as {dataset_json} says, and not those of {edition}. "
-        "Leave out --edition to score them as they are, or export the predictions first (s2ca "
+        "Leave out `edition` to score them as they are, or export the predictions first (s2ca "
         "export) and score them against the challenge's own files"
     )
 

@@ -56,7 +56,7 @@ def load_official(edition: str) -> Any:
         from panoptica import Panoptica_Evaluator
     except ImportError as error:
         raise UserError(
-            "--official needs the challenge's package: pip install nnunetv2-s2ca[official]"
+            "`official` needs the challenge's package: pip install nnunetv2-s2ca[official]"
         ) from error
     return Panoptica_Evaluator.load_from_config(str(brats_evaluation.config_path(config)))
 

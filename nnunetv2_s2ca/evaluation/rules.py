@@ -150,10 +150,10 @@ def rules_named(name: str, *, edition: str | None = None, tolerance: float | Non
         UserError: An unknown name, a tolerance that is no distance, or one for `brats-2026`.
     """
     if tolerance is not None and not 0 <= tolerance < math.inf:
-        raise UserError(f"--tolerance {tolerance:g}: expected a distance in mm, 0 or more")
+        raise UserError(f"`tolerance` {tolerance:g}: expected a distance in mm, 0 or more")
     if name == "brats-2026":
         if tolerance is not None:
-            raise UserError("the rules brats-2026 fix NSD's tolerance; leave out --tolerance")
+            raise UserError("the rules brats-2026 fix NSD's tolerance; leave out `tolerance`")
         return Rules(
             name=name,
             tolerance=0.5,

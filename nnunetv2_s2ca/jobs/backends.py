@@ -34,6 +34,29 @@ class LocalBackend:
     parallel: int = 1
     debug: bool = False
 
+    @classmethod
+    def for_device(
+        cls,
+        device: str | None,
+        *,
+        gpus: Sequence[int] | None = None,
+        parallel: int | None = None,
+        debug: bool = False,
+    ) -> LocalBackend:
+        """The backend for a device of this machine; CUDA if there is one if None.
+
+        Raises:
+            UserError: `gpus` are chosen for another device, or do not exist.
+        """
+        import torch
+
+        if device is None:
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if gpus and device != "cuda":
+            raise UserError("`gpus` chooses among this machine's CUDA devices; leave it out here")
+        names = visible_gpus(gpus)[:parallel] if device == "cuda" else ()
+        return cls(gpus=names, parallel=parallel or 1, debug=debug)
+
     @property
     def slots(self) -> int:
         """Number of jobs at a time."""
@@ -76,6 +99,31 @@ class SlurmBackend:
     partition: str | None = None
     options: dict[str, str] = field(default_factory=dict)
     cluster: ClassVar = "slurm"
+
+    @classmethod
+    def from_texts(
+        cls, *, time: str, memory: str, options: Sequence[str] = (), **others: Any
+    ) -> SlurmBackend:
+        """The backend from what SLURM's own options take.
+
+        Args:
+            time: such as "1-12:00:00".
+            memory: such as "32G".
+            options: further ones, each KEY=VALUE.
+            others: attributes.
+
+        Raises:
+            UserError: One of them has another form.
+        """
+        wrong = [option for option in options if "=" not in option]
+        if wrong:
+            raise UserError(f"`slurm` {wrong[0]}: expected KEY=VALUE")
+        return cls(
+            minutes=parse_minutes(time),
+            memory_gb=parse_gigabytes(memory),
+            options=dict(option.split("=", 1) for option in options),
+            **others,
+        )
 
     def parameters(self) -> dict[str, Any]:
         """The parameters of submitit's executor."""
@@ -127,7 +175,7 @@ def visible_gpus(chosen: Sequence[int] | None = None) -> tuple[str, ...]:
     for number in chosen:
         if number not in range(count):
             there = f"0 to {count - 1}" if count else "none"
-            raise UserError(f"--gpus {number}: PyTorch sees no such GPU; there are: {there}")
+            raise UserError(f"`gpus` {number}: PyTorch sees no such GPU; there are: {there}")
     return tuple(names[number].strip() for number in chosen)
 
 
@@ -139,7 +187,7 @@ def parse_minutes(text: str) -> int:
     """
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
     if match is None:
-        raise UserError(f"--time {text}: expected minutes, hours:minutes:seconds or days-hours")
+        raise UserError(f"`time` {text}: expected minutes, hours:minutes:seconds or days-hours")
     days, *parts = match.groups()
     numbers = [int(part) for part in parts if part is not None]
     if days is not None:
@@ -159,5 +207,5 @@ def parse_gigabytes(text: str) -> float:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MGT]?)B?", text, flags=re.IGNORECASE)
     if match is None or float(match[1]) <= 0:
-        raise UserError(f"--mem {text}: expected a number with M, G or T, such as 32G")
+        raise UserError(f"`mem` {text}: expected a number with M, G or T, such as 32G")
     return float(match[1]) * {"M": 1 / 1024, "G": 1, "T": 1024}[match[2].upper() or "G"]

@@ -83,7 +83,7 @@ def fit_rules(
     *,
     scheme: LabelScheme,
     fill_holes: bool = False,
-    processes: int = 1,
+    processes: int | None = None,
 ) -> Fitted:
     """Choose sizes that raise the mean Dice of `pairs`.
 
@@ -94,7 +94,7 @@ def fit_rules(
         scheme: Regions and labels of both; separate labels are scored as the regions that they
             imply.
         fill_holes: Fill holes, too, if that raises the mean Dice and lowers no region's.
-        processes: How many cases to work on at a time.
+        processes: Worker processes; all cores if None.
 
     Raises:
         UserError: A file is damaged, grids differ, or a label is unknown; all such cases are named.
@@ -185,7 +185,7 @@ def _score_all(
     pairs: Sequence[CasePair],
     *,
     scheme: LabelScheme,
-    processes: int,
+    processes: int | None,
 ) -> list[Scores]:
     """The scores of each candidate; every case is read once."""
     score = partial(_score_case, candidates=candidates, scheme=scheme)

@@ -42,7 +42,7 @@ def postprocess_folder(
     *,
     rules: PostprocessingRules,
     scheme: LabelScheme,
-    processes: int = 1,
+    processes: int | None = None,
     overwrite: bool = False,
 ) -> Applied:
     """Write the post-processed predictions of `source` to `target`, under the same names.
@@ -54,7 +54,7 @@ def postprocess_folder(
         target: Another folder; made if missing.
         rules: What to do.
         scheme: Regions and labels of the predictions.
-        processes: How many cases to work on at a time.
+        processes: Worker processes; all cores if None.
         overwrite: Replace files of the same names in `target`, and no others.
 
     Raises:

@@ -23,7 +23,7 @@ def fit_model(
     reference: Path | None = None,
     splits: Path | None = None,
     fill_holes: bool = False,
-    processes: int = 1,
+    processes: int | None = None,
     overwrite: bool = False,
 ) -> tuple[Path, Fitted, list[int]]:
     """Fit the rules on a trained model's out-of-fold predictions and write them as JSON.
@@ -36,7 +36,7 @@ def fit_model(
             `nnUNet_preprocessed`.
         splits: Default `splits_final.json` of the dataset in `nnUNet_preprocessed`.
         fill_holes: As in `fit_rules`.
-        processes: How many cases to work on at a time.
+        processes: Worker processes; all cores if None.
         overwrite: Replace an existing `output`.
 
     Returns:
@@ -50,9 +50,11 @@ def fit_model(
         raise UserError(f"{model} is not a folder; expected nnU-Net's folder of a trained model")
     output = output or model / DEFAULT_FILE
     if output.is_dir():
-        raise UserError(f"{output} is a folder; name a file for the rules (-o)")
+        raise UserError(f"{output} is a folder; name a file for the rules (`output`)")
     if output.exists() and not overwrite:
-        raise UserError(f"{output} exists; use --overwrite to replace it, or name another file")
+        raise UserError(
+            f"{output} exists; pass `overwrite=True` to replace it, or name another file"
+        )
     check_output_folder(output.parent)
     scheme = scheme_of_dataset(dataset_json or find_dataset_json(model))
     if reference is None or splits is None:
@@ -81,6 +83,6 @@ def _preprocessed_folder(model: Path) -> Path:
     if base is None or not (Path(base) / dataset).is_dir():
         raise UserError(
             f"nnUNet_preprocessed is {base or 'not set'} and has no {dataset}, the dataset of "
-            f"{model}; name -ref and --splits"
+            f"{model}; name `reference` and `splits`"
         )
     return Path(base) / dataset

@@ -280,7 +280,7 @@ def test_place_that_cannot_be_is_refused(nnunet_folders, file, monkeypatch):
 
 def test_existing_model_is_replaced_only_if_asked(tmp_path, file):
     model = import_checkpoints([file, file], output=tmp_path / "model")
-    with pytest.raises(UserError, match="--overwrite"):
+    with pytest.raises(UserError, match="overwrite=True"):
         import_checkpoints([file], output=model)
     assert (model / "fold_1").exists()
     import_checkpoints([file], output=model, overwrite=True)

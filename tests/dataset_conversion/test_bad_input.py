@@ -39,7 +39,7 @@ def raw(nnunet_folders):
 
 
 def _convert(source, **options):
-    return convert(EDITION, source, processes=1, **options)
+    return convert(EDITION, source, processes=1, **options).folder
 
 
 def _file(source, suffix):
@@ -166,7 +166,7 @@ def test_spoilt_case_is_named_and_nothing_is_written(spoil, source, raw):
 @pytest.mark.parametrize("spoil", SPOILERS)
 def test_spoilt_case_can_be_skipped_and_is_listed(spoil, source):
     spoil(source)
-    dataset = _convert(source, skip_bad=True)
+    dataset = _convert(source, skip_invalid=True)
     assert CASE in (dataset / "s2ca_skipped.txt").read_text()
     assert [p.name for p in (dataset / "labelsTr").iterdir()] == ["BraTS20_Training_002.nii.gz"]
 
@@ -175,17 +175,17 @@ def test_spoilt_case_can_be_skipped_and_is_listed(spoil, source):
 @pytest.mark.parametrize("damage", [*UNREADABLE, colours])
 def test_file_that_no_reader_takes_is_named(damage, suffix, source, raw, capsys):
     damage(_file(source, suffix))
-    assert cli.main(["check", "brats2020", str(source), "--processes", "1"]) == 1
+    assert cli.main(["check", "brats2020", str(source), "-np", "1"]) == 1
     assert f"problem  {CASE}: {_file(source, suffix)}: " in capsys.readouterr().out
-    assert cli.main(["convert", "brats2020", str(source), "--processes", "1"]) == 1
+    assert cli.main(["convert", "brats2020", str(source), "-np", "1"]) == 1
     assert f"\n  {CASE}: {_file(source, suffix)}: " in capsys.readouterr().err
     assert not list(raw.iterdir())
 
 
 def test_check_reports_problems_with_exit_code_1(source, capsys):
-    assert cli.main(["check", "brats2020", str(source), "--processes", "1"]) == 0
+    assert cli.main(["check", "brats2020", str(source), "-np", "1"]) == 0
     _remove(source)
-    assert cli.main(["check", "brats2020", str(source), "--processes", "1"]) == 1
+    assert cli.main(["check", "brats2020", str(source), "-np", "1"]) == 1
     assert f"problem  {CASE}: T2 is missing" in capsys.readouterr().out
 
 
@@ -214,7 +214,7 @@ def test_another_edition_is_recognised(source):
 def test_existing_dataset_is_left_alone(source):
     dataset = _convert(source)
     before = {p: p.stat().st_mtime_ns for p in dataset.rglob("*")}
-    with pytest.raises(cli.UserError, match="--overwrite"):
+    with pytest.raises(cli.UserError, match="overwrite=True"):
         _convert(source)
     assert {p: p.stat().st_mtime_ns for p in dataset.rglob("*")} == before
 
@@ -262,13 +262,13 @@ def test_name_of_other_characters_is_refused(source, raw, capsys, name):
         "check brats2020 SOURCE",
         "convert brats2020 SOURCE",
         "export -d 82 -i IN -o OUT",
-        "evaluate -ref TRUTH -pred IN",
+        "evaluate --ref TRUTH --pred IN",
         "postprocess -i IN -o OUT",
     ],
 )
 def test_processes_are_counted_from_one(command, processes, capsys):
     with pytest.raises(SystemExit, match="2"):
-        cli.main([*command.split(), "--processes", processes])
+        cli.main([*command.split(), "-np", processes])
     assert f"expected a whole number from 1 on, found '{processes}'" in capsys.readouterr().err
 
 
@@ -285,7 +285,9 @@ def test_full_disk_leaves_nothing(source, raw, monkeypatch):
 def test_too_little_space_is_refused_before_anything_is_written(source, raw, monkeypatch):
     usage = shutil._ntuple_diskusage(10**9, 10**9, 10)
     monkeypatch.setattr(convert_module.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(cli.UserError, match=r"10 bytes free, and \d\.\d\d kB are needed.*--link"):
+    with pytest.raises(
+        cli.UserError, match=r"10 bytes free, and \d\.\d\d kB are needed.*link=True"
+    ):
         _convert(source)
     assert not list(raw.iterdir())
 
@@ -321,7 +323,7 @@ def test_interrupted_conversion_goes_on_and_shows_nothing_before(source, raw, in
 @pytest.mark.usefixtures("interrupted")
 def test_case_that_got_spoilt_since_the_interruption_leaves_no_file(source):
     _remove(source)
-    dataset = _convert(source, skip_bad=True)
+    dataset = _convert(source, skip_invalid=True)
     assert not list(dataset.rglob(f"{CASE}*"))
     assert len(list((dataset / "imagesTr").iterdir())) == 4
 
@@ -378,7 +380,7 @@ def test_unknown_edition_lists_all(source, capsys):
 
 
 def test_msd_cannot_be_linked(tmp_path):
-    with pytest.raises(cli.UserError, match="use --copy"):
+    with pytest.raises(cli.UserError, match="copy the"):
         convert(EDITIONS["msd-task01"], tmp_path, link=True)
 
 
@@ -490,7 +492,7 @@ def test_skipping_bad_cases_of_a_source_without_segmentations_keeps_the_good(sou
     for path in source.rglob("*_seg.nii.gz"):
         path.unlink()
     _remove(source)
-    assert len(list((_convert(source, skip_bad=True) / "imagesTs").iterdir())) == 4
+    assert len(list((_convert(source, skip_invalid=True) / "imagesTs").iterdir())) == 4
 
 
 def test_missing_file_is_named_as_its_edition_spells_it(tmp_path):

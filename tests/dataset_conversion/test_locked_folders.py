@@ -27,7 +27,7 @@ def source(tmp_path, nnunet_folders):
 
 @pytest.fixture
 def dataset(source):
-    return convert(EDITION, source, processes=1)
+    return convert(EDITION, source, processes=1).folder
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def lock(monkeypatch):
 
 def run(capsys, *command) -> str:
     """What the command says, which has to fail by a message."""
-    assert cli.main([*map(str, command), *(() if "splits" in command else ("--processes", "1"))])
+    assert cli.main([*map(str, command), *(() if "splits" in command else ("-np", "1"))])
     return capsys.readouterr().err
 
 
@@ -123,7 +123,7 @@ def test_export_names_the_file_that_it_cannot_write(dataset, tmp_path, monkeypat
 
 
 def test_export_names_the_image_that_a_link_lost(source, tmp_path, capsys):
-    dataset = convert(EDITION, source, processes=1, link=True)
+    dataset = convert(EDITION, source, processes=1, link=True).folder
     lost = source / CASE / f"{CASE}_t1.nii.gz"
     lost.unlink()
     message = run(capsys, "export", "-d", 82, "-i", dataset / "labelsTr", "-o", tmp_path / "out")

@@ -35,14 +35,14 @@ def source(tmp_path):
 
 
 def _convert(name, source, **options):
-    return convert(EDITIONS[name], source, processes=1, **options)
+    return convert(EDITIONS[name], source, processes=1, **options).folder
 
 
 @pytest.mark.parametrize("name", EDITIONS)
 def test_labels_come_back_bit_for_bit(name, source, nnunet_folders, tmp_path):
     segmentations = write_download(source, EDITIONS[name])
     dataset = _convert(name, source)
-    written = export(dataset, dataset / "labelsTr", tmp_path / "out", processes=1)
+    written = export(dataset, dataset / "labelsTr", tmp_path / "out", processes=1).files
     assert [path.name for path in written] == sorted(f"{case}.nii.gz" for case in segmentations)
     for path in written:
         original = nib.load(segmentations[path.name.removesuffix(".nii.gz")])
@@ -133,7 +133,7 @@ def test_each_edition_is_a_module_that_converts_it(edition, monkeypatch):
 def test_module_of_an_edition_writes_its_dataset(source, nnunet_folders, monkeypatch):
     edition = EDITIONS["brats2019"]
     write_download(source, edition)
-    arguments = (source, "--processes", "1")
+    arguments = (source, "-np", "1")
     assert _run_module(edition, *arguments, monkeypatch=monkeypatch) == 0
     dataset = nnunet_folders / "nnUNet_raw" / "Dataset043_BraTS2019"
     assert len(list((dataset / "imagesTr").iterdir())) == 12
@@ -182,15 +182,15 @@ def test_uncompressed_images_can_be_linked(source, nnunet_folders):
     assert json.loads((dataset / "dataset.json").read_text())["file_ending"] == ".nii"
 
 
-def test_validation_cases_go_to_images_ts(source, nnunet_folders, capsys):
+def test_validation_cases_go_to_images_ts(source, nnunet_folders):
     edition = EDITIONS["brats2019"]
     write_case(source / "BraTS19_A_1", edition, "BraTS19_A_1")
     write_case(source / "BraTS19_B_1", edition, "BraTS19_B_1", segmented=False)
-    dataset = _convert("brats2019", source)
-    assert {p.name for p in (dataset / "imagesTs").iterdir()} == {
+    converted = convert(edition, source, processes=1)
+    assert {p.name for p in (converted.folder / "imagesTs").iterdir()} == {
         f"BraTS19_B_1_{n:04d}.nii.gz" for n in range(4)
     }
-    assert "1 training cases, 1 cases to predict, 0 skipped" in capsys.readouterr().out
+    assert "1 training cases, 1 cases to predict, 0 skipped" in str(converted)
 
 
 def test_prediction_with_unknown_label_is_refused_and_nothing_written(
@@ -241,15 +241,15 @@ def test_prediction_of_an_unknown_case_keeps_its_geometry_if_allowed(
         export(dataset, tmp_path / "predictions", tmp_path / "out", processes=1)
     (path,) = export(
         dataset, tmp_path / "predictions", tmp_path / "out", processes=1, allow_unknown=True
-    )
+    ).files
     assert np.array_equal(nib.load(path).affine, AFFINE)
     assert np.unique(nib.load(path).dataobj) == [2]  # oedema
 
 
 def test_worker_processes_give_the_same(source, nnunet_folders):
     write_download(source, EDITIONS["brats2021"])
-    alone = convert(EDITIONS["brats2021"], source, processes=1)
-    together = convert(EDITIONS["brats2021"], source, processes=2, dataset_id=500)
+    alone = convert(EDITIONS["brats2021"], source, processes=1).folder
+    together = convert(EDITIONS["brats2021"], source, processes=2, dataset_id=500).folder
     for path in alone.rglob("*.nii.gz"):
         twin = together / path.relative_to(alone)
         assert np.array_equal(nib.load(path).dataobj, nib.load(twin).dataobj)

@@ -76,7 +76,7 @@ def test_order_of_the_cases_does_not_matter():
 
 def test_fewer_patients_than_folds_are_refused():
     patients = {"a": "p", "b": "p", "c": "q"}
-    with pytest.raises(cli.UserError, match="--folds 2"):
+    with pytest.raises(cli.UserError, match="folds=2"):
         make_splits(patients, dict.fromkeys(patients, ""))
     assert len(make_splits(patients, dict.fromkeys(patients, ""), folds=2)) == 2
 
@@ -85,7 +85,7 @@ def test_fewer_patients_than_folds_are_refused():
 def test_folds_and_seeds_that_cannot_be_are_refused(option):
     patients = {name: name for name in "abcdef"}
     ((name, value),) = option.items()
-    with pytest.raises(cli.UserError, match=f"--{name} is {value}; expected"):
+    with pytest.raises(cli.UserError, match=f"`{name}` is {value}; expected"):
         make_splits(patients, dict.fromkeys(patients, ""), **option)
 
 
@@ -107,7 +107,7 @@ def test_other_folds_are_kept_unless_told_otherwise(tmp_path, nnunet_folders):
     convert(EDITIONS["brats2021"], tmp_path / "source", processes=1)
     path, _ = write_splits(137)
     write_splits(137)  # the same once more is no harm
-    with pytest.raises(cli.UserError, match="--overwrite"):
+    with pytest.raises(cli.UserError, match="overwrite=True"):
         write_splits(137, seed=7)
     write_splits(137, seed=7, overwrite=True)
     assert len(json.loads(path.read_text())) == 5

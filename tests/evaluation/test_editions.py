@@ -30,8 +30,8 @@ def evaluate(paths, edition: str, *options: str) -> int:
     reference, prediction = paths
     return main(
         [
-            *("evaluate", "-ref", str(reference), "-pred", str(prediction)),
-            *("--edition", edition, "--processes", "1", *options),
+            *("evaluate", "--ref", str(reference), "--pred", str(prediction)),
+            *("--edition", edition, "-np", "1", *options),
         ]
     )
 
@@ -118,7 +118,7 @@ def test_what_the_official_program_cannot_do_is_said_before_anything_is_scored(
 
 def test_official_needs_an_edition(tmp_path, capsys):
     reference, prediction = folders(tmp_path, (2, 1, 3), "a")
-    assert main(["evaluate", "-ref", str(reference), "-pred", str(prediction), "--official"]) == 1
+    assert main(["evaluate", "--ref", str(reference), "--pred", str(prediction), "--official"]) == 1
     assert "--edition" in capsys.readouterr().err
 
 

@@ -49,7 +49,7 @@ def folders(tmp_path):
 def evaluate(folders, *options) -> int:
     reference, prediction = folders
     return main(
-        ["evaluate", "-ref", str(reference), "-pred", str(prediction), "--processes", "1", *options]
+        ["evaluate", "--ref", str(reference), "--pred", str(prediction), "-np", "1", *options]
     )
 
 
@@ -96,7 +96,7 @@ def test_distances_are_in_mm_of_the_files_spacing(tmp_path):
 def test_several_processes_give_what_one_gives(folders):
     assert evaluate(folders) == 0
     alone = rows_of(folders[1])
-    assert evaluate(folders, "--processes", "2", "--overwrite") == 0
+    assert evaluate(folders, "-np", "2", "--overwrite") == 0
     assert rows_of(folders[1]) == alone
 
 

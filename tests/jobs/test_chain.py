@@ -104,12 +104,12 @@ def test_from_folds_to_a_verdict(patients):
 
     # post-processing fitted on the folds, applied to the ensemble, and the verdict
     fitted, cleaned = patients / "postprocessing.json", patients / "cleaned"
-    postprocess, one = ("s2ca", "postprocess"), ("--processes", 1)
+    postprocess, one = ("s2ca", "postprocess"), ("-np", 1)
     run(*postprocess, "--fit", "-m", models["TinyS2CA"], "-o", fitted, *one)
     scores = json.loads(fitted.read_text())["scores"]
     assert scores["after"]["mean"]["dice"] >= scores["before"]["mean"]["dice"]
     run(*postprocess, "-i", together, "-o", cleaned, "--apply", fitted, *one)
-    printed = run("s2ca", "evaluate", "-ref", raw / "labelsTr", "-pred", cleaned, *one)
+    printed = run("s2ca", "evaluate", "--ref", raw / "labelsTr", "--pred", cleaned, *one)
     assert "5 cases. Rules classic" in printed
     with (cleaned / "s2ca_evaluation/metrics.csv").open() as lines:
         assert len(list(csv.DictReader(lines))) == 15

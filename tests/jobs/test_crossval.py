@@ -457,7 +457,7 @@ def test_folds_of_a_converted_dataset_keep_patients_apart(nnunet_folders):
         for session in range(3):
             name = f"BraTS-GLI-{patient:05d}-{session:03d}"
             write_case(source / name, edition, name)
-    dataset = convert(edition, source, processes=1)
+    dataset = convert(edition, source, processes=1).folder
     folder = nnunet_folders / "nnUNet_preprocessed" / dataset.name
     shutil.copytree(dataset / "labelsTr", folder / "gt_segmentations")
     shutil.copy(dataset / "dataset.json", folder)

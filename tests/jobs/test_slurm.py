@@ -209,7 +209,7 @@ def test_time_is_read_as_slurm_reads_it(text, minutes):
 
 @pytest.mark.parametrize("text", ["", "soon", "1:2:3:4", "-5", "2-"])
 def test_another_form_of_time_is_refused(text):
-    with pytest.raises(UserError, match="--time"):
+    with pytest.raises(UserError, match="time"):
         parse_minutes(text)
 
 
@@ -222,5 +222,5 @@ def test_memory_is_read_as_slurm_writes_it(text, gigabytes):
 
 @pytest.mark.parametrize("text", ["", "much", "0G", "-3G", "3K"])
 def test_another_form_of_memory_is_refused(text):
-    with pytest.raises(UserError, match="--mem"):
+    with pytest.raises(UserError, match="mem"):
         parse_gigabytes(text)

@@ -224,7 +224,7 @@ def trained(tmp_path, monkeypatch):
 
 
 def fit(model, *options) -> int:
-    return main(["postprocess", "--fit", "-m", str(model), "--processes", "1", *options])
+    return main(["postprocess", "--fit", "-m", str(model), "-np", "1", *options])
 
 
 def test_the_command_writes_sizes_and_scores(trained, capsys):

@@ -298,7 +298,7 @@ def predictions(tmp_path):
 
 
 def run(*arguments) -> int:
-    return main(["postprocess", *map(str, arguments), "--processes", "1"])
+    return main(["postprocess", *map(str, arguments), "-np", "1"])
 
 
 def test_the_command_uses_the_papers_sizes_and_keeps_names_and_geometry(predictions, capsys):

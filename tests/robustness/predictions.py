@@ -82,7 +82,7 @@ def run_limited(kind: str, limit: int, *arguments: object) -> subprocess.Complet
 
 def run_and_kill_a_worker(*arguments: object) -> subprocess.CompletedProcess[str]:
     """Run `s2ca` with two workers, one of which is killed as soon as there is one."""
-    command = [sys.executable, "-m", "nnunetv2_s2ca.cli", *map(str, arguments), "--processes", "2"]
+    command = [sys.executable, "-m", "nnunetv2_s2ca.cli", *map(str, arguments), "-np", "2"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

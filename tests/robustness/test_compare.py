@@ -22,7 +22,7 @@ def evaluated(tmp_path_factory) -> bytes:
     folder = tmp_path_factory.mktemp("run")
     truth = write_cases(folder / "truth", count=3)
     prediction = write_predictions(folder / "predictions", count=3)
-    assert main(["evaluate", "-ref", str(truth), "-pred", str(prediction), "--processes", "1"]) == 0
+    assert main(["evaluate", "--ref", str(truth), "--pred", str(prediction), "-np", "1"]) == 0
     return (prediction / "s2ca_evaluation/metrics.csv").read_bytes()
 
 
@@ -140,8 +140,8 @@ def test_a_table_saved_with_a_mark_at_its_start_is_read(runs, evaluated):
 def test_every_table_that_evaluate_writes_is_read(tmp_path, rules):
     truth = write_cases(tmp_path / "truth")
     prediction = write_predictions(tmp_path / "predictions")
-    options = ["--rules", rules, "--processes", "1"]
-    assert main(["evaluate", "-ref", str(truth), "-pred", str(prediction), *options]) == 0
+    options = ["--rules", rules, "-np", "1"]
+    assert main(["evaluate", "--ref", str(truth), "--pred", str(prediction), *options]) == 0
     assert compare((prediction, prediction)) == 0
 
 

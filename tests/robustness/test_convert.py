@@ -55,7 +55,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 def _command(source, *options):
-    return ["convert", EDITION.name, str(source), "--processes", "1", *options]
+    return ["convert", EDITION.name, str(source), "-np", "1", *options]
 
 
 OVERLAPS = {
@@ -144,7 +144,7 @@ def test_names_beyond_ascii_in_any_locale(environment, source, raw):
     name = "BraTS20_Training_ä3"
     write_case(source / name, EDITION, name)
     (source / name / f"{name}_t1.nii.gz").unlink()
-    code, output = run(*_command(source, "--skip-bad"), **environment)
+    code, output = run(*_command(source, "--skip-invalid"), **environment)
     assert "Traceback" not in output
     assert code == 0
     assert "BraTS20_Training_" in (raw / NAME / "s2ca_skipped.txt").read_text(encoding="utf-8")
@@ -224,7 +224,7 @@ def test_case_that_changes_after_the_check_can_be_skipped(
 ):
     path = source / CASE / f"{CASE}_t1.nii.gz"
     change_after_the_check(change, path)
-    assert cli.main(_command(source, *link, "--skip-bad")) == 0
+    assert cli.main(_command(source, *link, "--skip-invalid")) == 0
     assert f"{path}: has changed" in (raw / NAME / "s2ca_skipped.txt").read_text()
     assert not list((raw / NAME).rglob(f"{CASE}*"))
     assert json.loads((raw / NAME / "dataset.json").read_text())["numTraining"] == 1
@@ -247,8 +247,8 @@ def test_4d_file_that_is_damaged_after_the_check_is_named(
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
 
     change_after_the_check(damage, path)
-    options = ["--skip-bad"] if skip else []
-    command = ["convert", edition.name, str(tmp_path / "source"), "--processes", "1", *options]
+    options = ["--skip-invalid"] if skip else []
+    command = ["convert", edition.name, str(tmp_path / "source"), "-np", "1", *options]
     assert cli.main(command) == (0 if skip else 1)
     told = (
         (raw / "Dataset001_BrainTumour" / "s2ca_skipped.txt").read_text()
@@ -260,7 +260,7 @@ def test_4d_file_that_is_damaged_after_the_check_is_named(
 
 
 def test_closed_stderr_is_no_obstacle(source, raw, tmp_path):
-    command = [*COMMAND, "convert", EDITION.name, str(source), "--processes", "2"]
+    command = [*COMMAND, "convert", EDITION.name, str(source), "-np", "2"]
     shell = ["sh", "-c", '"$@" 2>&- >&-', "sh", *command]
     assert subprocess.run(shell, check=False).returncode == 0
     assert len(list((raw / NAME / "labelsTr").iterdir())) == 2
@@ -269,7 +269,7 @@ def test_closed_stderr_is_no_obstacle(source, raw, tmp_path):
 @pytest.fixture
 def frozen(source, raw):
     """A conversion that holds its lock and has two workers, stopped."""
-    process = start("convert", EDITION.name, source, "--processes", 2)
+    process = start("convert", EDITION.name, source, "-np", 2)
     wait_for(lambda: list(raw.glob(".*.lock")))
     workers = workers_of(process, at_least=2)
     process.send_signal(signal.SIGSTOP)
@@ -316,7 +316,9 @@ def test_no_worker_outlives_a_killed_conversion_and_the_next_one_ends_well(
     wait_until_gone(workers)
     assert cli.main(_command(source)) == 0
     assert [path.name for path in raw.iterdir()] == [NAME]
-    undisturbed = convert(EDITION, source, processes=1, dataset_id=500, say=lambda line: None)
+    undisturbed = convert(
+        EDITION, source, processes=1, dataset_id=500, say=lambda line: None
+    ).folder
     assert _files(raw / NAME) == _files(undisturbed)
 
 

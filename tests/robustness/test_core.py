@@ -151,7 +151,7 @@ def _folder(target: Path) -> None:
     [
         (_file, True, "is a file; expected a folder"),
         (_file, False, "is a file; expected a folder"),
-        (_folder, False, "exists; use --overwrite"),
+        (_folder, False, "exists; pass `overwrite=True`"),
     ],
 )
 def test_what_may_not_be_replaced_stays(tmp_path, arrange, overwrite, message):
@@ -205,7 +205,7 @@ def test_what_lies_under_a_hidden_name_is_no_obstacle(tmp_path, hidden, kind):
 def test_a_folder_that_a_killed_run_had_moved_aside_comes_back(tmp_path):
     _folder(tmp_path / ".target.former")
     with (
-        pytest.raises(UserError, match="exists; use --overwrite"),
+        pytest.raises(UserError, match="exists; pass `overwrite=True`"),
         replaced_folder(tmp_path / "target", overwrite=False),
     ):
         pass

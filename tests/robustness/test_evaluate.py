@@ -38,11 +38,11 @@ def folders(tmp_path):
 
 def arguments(folders, *options):
     reference, prediction = folders
-    return ["evaluate", "-ref", reference, "-pred", prediction, *options]
+    return ["evaluate", "--ref", reference, "--pred", prediction, *options]
 
 
 def evaluate(folders, *options) -> int:
-    return main([*map(str, arguments(folders, *options)), "--processes", "1"])
+    return main([*map(str, arguments(folders, *options)), "-np", "1"])
 
 
 def rows_of(folder: Path) -> list[dict[str, str]]:
@@ -171,7 +171,7 @@ def test_a_disk_that_fills_up_leaves_the_results_as_they_were(folders, tmp_path,
     if overwrite:
         assert evaluate(folders, "-o", output) == 0
     before = contents(tmp_path)
-    options = ["-o", output, "--processes", "1", *(["--overwrite"] if overwrite else [])]
+    options = ["-o", output, "-np", "1", *(["--overwrite"] if overwrite else [])]
     run = run_limited("RLIMIT_FSIZE", 4096, *arguments(folders, *options))
     assert run.returncode == 1
     assert f"{output} cannot be written: File too large" in run.stderr
@@ -191,7 +191,7 @@ def test_a_case_that_does_not_fit_into_memory_is_named(folders, processes):
         for _ in range(100):
             file.write(piece)
     run = run_limited(
-        "RLIMIT_AS", 600 * 10**6, *arguments(folders, "--processes", processes, "--keep-going")
+        "RLIMIT_AS", 600 * 10**6, *arguments(folders, "-np", processes, "--keep-going")
     )
     assert run.returncode == 1
     assert "case_2: needs more memory than there is" in run.stderr

@@ -41,7 +41,7 @@ def splits(tmp_path, model):
 
 
 def fit(model, *options) -> int:
-    arguments = ["postprocess", "--fit", "-m", model, *options, "--processes", "1"]
+    arguments = ["postprocess", "--fit", "-m", model, *options, "-np", "1"]
     return main(list(map(str, arguments)))
 
 

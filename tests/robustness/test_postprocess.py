@@ -37,7 +37,7 @@ def output(tmp_path):
 
 
 def postprocess(source, output, *options) -> int:
-    arguments = ["postprocess", "-i", source, "-o", output, *options, "--processes", "1"]
+    arguments = ["postprocess", "-i", source, "-o", output, *options, "-np", "1"]
     return main(list(map(str, arguments)))
 
 
@@ -199,7 +199,7 @@ def test_a_disk_that_fills_up_leaves_no_half_output(predictions, tmp_path, proce
         output.mkdir()
         (output / "notes.txt").write_text("the user's own")
     before = contents(tmp_path)
-    options = ["-i", predictions, "-o", output, "--processes", processes]
+    options = ["-i", predictions, "-o", output, "-np", processes]
     run = run_limited("RLIMIT_FSIZE", 4096, "postprocess", *options)
     assert run.returncode == 1
     assert f"{output} cannot be written: File too large" in run.stderr
@@ -255,7 +255,7 @@ def test_after_a_kill_while_files_move_in_the_same_command_completes_them(
 ):
     output.mkdir()
     (output / "notes.txt").write_text("the user's own")
-    arguments = ["postprocess", "-i", predictions, "-o", output, "--processes", "1"]
+    arguments = ["postprocess", "-i", predictions, "-o", output, "-np", "1"]
     command = [sys.executable, "-c", _KILLED, str(moves), *map(str, arguments)]
     killed = subprocess.run(command, capture_output=True, timeout=MINUTES)
     assert killed.returncode == -signal.SIGKILL

@@ -125,9 +125,9 @@ def _ids(rows):
 @pytest.mark.parametrize("row", PROBLEMS, ids=_ids(PROBLEMS))
 def test_problem_is_named_by_check_and_convert(row, source, nnunet_folders, capsys):
     row.spoil(source / CASE)
-    assert cli.main(["check", EDITION.name, str(source), "--processes", "1"]) == 1
+    assert cli.main(["check", EDITION.name, str(source), "-np", "1"]) == 1
     assert _search(row.message, capsys.readouterr().out)
-    assert cli.main(["convert", EDITION.name, str(source), "--processes", "1"]) == 1
+    assert cli.main(["convert", EDITION.name, str(source), "-np", "1"]) == 1
     assert _search(row.message, capsys.readouterr().err)
     assert not list((nnunet_folders / "nnUNet_raw").iterdir())
 
@@ -135,7 +135,7 @@ def test_problem_is_named_by_check_and_convert(row, source, nnunet_folders, caps
 @pytest.mark.parametrize("row", PROBLEMS, ids=_ids(PROBLEMS))
 def test_case_with_a_problem_can_be_skipped(row, source, nnunet_folders):
     row.spoil(source / CASE)
-    arguments = ["convert", EDITION.name, str(source), "--processes", "1", "--skip-bad"]
+    arguments = ["convert", EDITION.name, str(source), "-np", "1", "--skip-invalid"]
     assert cli.main(arguments) == 0
     (dataset,) = (nnunet_folders / "nnUNet_raw").iterdir()
     assert _search(row.message, (dataset / "s2ca_skipped.txt").read_text(encoding="utf-8"))
@@ -145,7 +145,7 @@ def test_case_with_a_problem_can_be_skipped(row, source, nnunet_folders):
 @pytest.mark.parametrize("row", REMARKS[:3], ids=_ids(REMARKS[:3]))
 def test_oddity_is_named_and_the_conversion_goes_on(row, source, nnunet_folders, capsys):
     row.spoil(source / CASE)
-    assert cli.main(["convert", EDITION.name, str(source), "--processes", "1"]) == 0
+    assert cli.main(["convert", EDITION.name, str(source), "-np", "1"]) == 0
     assert _search(row.message, capsys.readouterr().out)
 
 

@@ -22,7 +22,7 @@ RECORD = "s2ca_source.json"
 @pytest.fixture
 def dataset(tmp_path, nnunet_folders):
     write_download(tmp_path / "source", EDITION, count=4)
-    return convert(EDITION, tmp_path / "source", processes=1, say=lambda line: None)
+    return convert(EDITION, tmp_path / "source", processes=1, say=lambda line: None).folder
 
 
 def _change(record, **values):

@@ -1,0 +1,169 @@
+"""BraTS in and out: check, convert, split, export."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from nnunetv2_s2ca.api.logger import report
+from nnunetv2_s2ca.brats.editions import edition_named
+from nnunetv2_s2ca.dataset_conversion import check as checking
+from nnunetv2_s2ca.dataset_conversion import convert as converting
+from nnunetv2_s2ca.dataset_conversion import export as exporting
+from nnunetv2_s2ca.dataset_conversion import splits as splitting
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check` found.
+
+    Attributes:
+        cases: number of cases.
+        problems: case identifier → what is wrong with the case; invalid cases only.
+        table: the report as text.
+    """
+
+    cases: int
+    problems: dict[str, tuple[str, ...]]
+    table: str
+
+    def __str__(self) -> str:
+        return self.table
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Folds that were written.
+
+    Attributes:
+        path: nnU-Net's `splits_final.json`.
+        table: what each fold holds, as text.
+    """
+
+    path: Path
+    table: str
+
+    def __str__(self) -> str:
+        return f"{self.table}\nwrote {self.path}"
+
+
+def check(
+    edition: str, source: str | PathLike[str], *, deep: bool = True, processes: int | None = None
+) -> CheckReport:
+    """Read every case of a BraTS download and report what is wrong; nothing is written.
+
+    Args:
+        edition: such as "brats2019".
+        source: folder of the unzipped download.
+        deep: read every voxel; without it, headers and segmentations alone.
+        processes: worker processes; all cores if None.
+
+    Raises:
+        UserError: The edition is unknown, or the folder holds no case of it.
+    """
+    known = edition_named(edition)
+    folder = Path(source)
+    checked = checking.check_cases(known, folder, processes=processes, deep=deep)
+    return CheckReport(
+        cases=len(checked),
+        problems={
+            item.case.identifier: tuple(item.case.problems)
+            for item in checked
+            if item.case.problems
+        },
+        table=checking.describe(known, checked, source=folder),
+    )
+
+
+def convert(
+    edition: str,
+    source: str | PathLike[str],
+    *,
+    dataset_id: int | None = None,
+    name: str | None = None,
+    link: bool = False,
+    deep: bool = False,
+    skip_invalid: bool = False,
+    overwrite: bool = False,
+    processes: int | None = None,
+) -> converting.Conversion:
+    """Write a BraTS download to nnUNet_raw as a dataset, which appears once it is complete.
+
+    An interrupted conversion resumes with the same arguments, or starts again if the source has
+    changed.
+
+    Args:
+        edition: such as "brats2019".
+        source: folder of the unzipped download.
+        dataset_id: nnU-Net's id; the edition's own if None.
+        name: of the dataset, after the id; the edition's own if None.
+        link: refer to the images where they are, and write labels only.
+        deep: with `link`, read every voxel of the images; a copy always does.
+        skip_invalid: skip invalid cases and list them in `s2ca_skipped.txt`.
+        overwrite: replace an existing dataset.
+        processes: worker processes; all cores if None.
+
+    Raises:
+        UserError: Something is wrong with the source or the target; nothing is left behind.
+    """
+    return converting.convert(
+        edition_named(edition),
+        Path(source),
+        dataset_id=dataset_id,
+        name=name,
+        link=link,
+        deep=deep,
+        processes=processes,
+        overwrite=overwrite,
+        skip_invalid=skip_invalid,
+        say=report,
+    )
+
+
+def write_splits(
+    dataset_id: int, *, folds: int = 5, seed: int = splitting.SEED, overwrite: bool = False
+) -> Splits:
+    """Write patient-disjoint folds to nnU-Net's `splits_final.json`.
+
+    Args:
+        dataset_id: of a dataset that `convert` made.
+        folds: number of folds.
+        seed: of the shuffling.
+        overwrite: replace other folds.
+
+    Raises:
+        UserError: There are fewer patients than folds, or other folds exist.
+    """
+    return Splits(*splitting.write_splits(dataset_id, folds=folds, seed=seed, overwrite=overwrite))
+
+
+def export(
+    dataset: int | str | PathLike[str],
+    predictions: str | PathLike[str],
+    output: str | PathLike[str],
+    *,
+    allow_unknown: bool = False,
+    processes: int | None = None,
+) -> exporting.Export:
+    """Write predictions as the challenge takes them: its labels, names and geometry.
+
+    Args:
+        dataset: nnU-Net's id of the dataset, or its folder in nnUNet_raw.
+        predictions: folder of nnU-Net's predictions.
+        output: folder for the files, new or empty.
+        allow_unknown: also export cases that the dataset does not have, in their own geometry.
+        processes: worker processes; all cores if None.
+
+    Raises:
+        UserError: A prediction is missing its case, damaged, or of another geometry; nothing is
+            written.
+    """
+    return exporting.export(
+        dataset if isinstance(dataset, int) else Path(dataset),
+        Path(predictions),
+        Path(output),
+        processes=processes,
+        allow_unknown=allow_unknown,
+        say=report,
+    )

@@ -1,0 +1,24 @@
+"""The demo, from synthetic patients to an ensemble's predictions."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from nnunetv2_s2ca.api.logger import report
+from nnunetv2_s2ca.demo.chain import DemoResult, DemoSettings
+from nnunetv2_s2ca.demo.chain import run_demo as run_chain
+
+
+def run_demo(output: str | PathLike[str], settings: DemoSettings | None = None) -> DemoResult:
+    """Generate patients, convert, plan, train, predict and compare; all below `output`.
+
+    Args:
+        output: folder that is empty, does not exist, or holds an interrupted demo of these
+            settings, which resumes.
+        settings: defaults if None.
+
+    Raises:
+        UserError: The folder holds something else, or a step fails.
+    """
+    return run_chain(Path(output), settings, say=report)

@@ -1,0 +1,174 @@
+"""Score predictions by the challenge's rules, and compare two runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.files import check_output_folder
+from nnunetv2_s2ca.evaluation.comparison import compare_tables, unpaired
+from nnunetv2_s2ca.evaluation.folders import evaluate_folders
+from nnunetv2_s2ca.evaluation.label_meaning import check_labels_are_of_edition
+from nnunetv2_s2ca.evaluation.metrics_table import read_metrics
+from nnunetv2_s2ca.evaluation.official import load_official
+from nnunetv2_s2ca.evaluation.regions import (
+    LabelScheme,
+    find_dataset_json,
+    scheme_of_dataset,
+    scheme_of_edition,
+)
+from nnunetv2_s2ca.evaluation.results import DEFAULT_FOLDER, summarise_regions
+from nnunetv2_s2ca.evaluation.rules import default_rules, rules_named
+from nnunetv2_s2ca.evaluation.statistics import Comparison, Summary
+from nnunetv2_s2ca.reporting.tables import comparison_table, evaluation_table, write_comparison
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a folder of predictions.
+
+    Attributes:
+        output: folder with `metrics.csv` and `summary.json`.
+        summaries: region → metric → mean, median, standard deviation and interval over cases.
+        cases: number of cases scored.
+        problems: why other cases were not scored, a line each.
+        table: the means as text.
+    """
+
+    output: Path
+    summaries: Mapping[str, Mapping[str, Summary]]
+    cases: int
+    problems: list[str]
+    table: str
+
+    def __str__(self) -> str:
+        return f"{self.table}\n\nmetrics.csv and summary.json are in {self.output}"
+
+
+@dataclass(frozen=True)
+class RunComparison:
+    """Two runs, case by case.
+
+    Attributes:
+        comparisons: region → metric → paired differences, second minus first.
+        unpaired: cases that only one run has, a line each.
+        table: the comparison as text.
+    """
+
+    comparisons: Mapping[str, Mapping[str, Comparison]]
+    unpaired: list[str]
+    table: str
+
+    def __str__(self) -> str:
+        return self.table
+
+
+def evaluate(
+    reference: str | PathLike[str],
+    predictions: str | PathLike[str],
+    *,
+    edition: str | None = None,
+    dataset_json: str | PathLike[str] | None = None,
+    rules: str | None = None,
+    tolerance: float | None = None,
+    output: str | PathLike[str] | None = None,
+    official: bool = False,
+    keep_going: bool = False,
+    overwrite: bool = False,
+    processes: int | None = None,
+) -> Evaluation:
+    """Score predictions by the challenge's rules and write `metrics.csv` and `summary.json`.
+
+    Args:
+        reference: folder with the true segmentations.
+        predictions: folder with what is to be scored, under the same names.
+        edition: both folders hold this edition's own labels; else they hold nnU-Net's.
+        dataset_json: nnU-Net's file that defines the regions; if None, looked for in the folders.
+        rules: "classic", "lesionwise-2023" or "brats-2026"; if None, the edition's own, or classic.
+        tolerance: of NSD, in mm; the rules' own if None.
+        output: folder for the results; `s2ca_evaluation` in the predictions if None.
+        official: also run the challenge's own program, `brats-evaluation`.
+        keep_going: score valid cases even if others have problems.
+        overwrite: replace earlier results.
+        processes: worker processes; all cores if None.
+
+    Raises:
+        UserError: Arguments contradict each other, or a case has a problem; all are named and
+            nothing is written.
+    """
+    predictions, reference = Path(predictions), Path(reference)
+    if official and not edition:
+        raise UserError("`official` needs `edition`, since that program knows its labels only")
+    scoring = rules_named(rules or default_rules(edition), edition=edition, tolerance=tolerance)
+    folder = Path(output) if output else predictions / DEFAULT_FOLDER
+    result = evaluate_folders(
+        reference,
+        predictions,
+        output=folder,
+        scheme=_scheme(reference, predictions, edition=edition, dataset_json=dataset_json),
+        rules=scoring,
+        processes=processes,
+        keep_going=keep_going,
+        overwrite=overwrite,
+        official=load_official(edition) if official and edition else None,
+    )
+    summaries = summarise_regions(result, scoring)
+    cases = len(result.metrics)
+    table = evaluation_table(summaries, rules=scoring, cases=cases)
+    return Evaluation(folder, summaries, cases, list(result.problems), table)
+
+
+def compare(
+    first: str | PathLike[str],
+    second: str | PathLike[str],
+    *,
+    output: str | PathLike[str] | None = None,
+    keep_going: bool = False,
+) -> RunComparison:
+    """Compare two evaluated runs case by case: paired differences, intervals, p values.
+
+    Args:
+        first: `metrics.csv` of a run, or the folder that holds it.
+        second: of the other run.
+        output: also write the table to this csv file, which must not exist.
+        keep_going: compare the common cases even if others exist in one run only.
+
+    Raises:
+        UserError: A table is damaged, the runs were scored by different rules, or cases differ.
+    """
+    if output is not None:
+        check_output_folder(Path(output).parent)
+        if Path(output).exists():
+            raise UserError(f"{output} exists; name another file")
+    tables = read_metrics(Path(first)), read_metrics(Path(second))
+    rules = tables[0].rules
+    comparisons = compare_tables(
+        *tables, infinity=rules_named(rules).infinity_in_means, keep_going=keep_going
+    )
+    if output is not None:
+        write_comparison(Path(output), comparisons)
+    table = comparison_table(comparisons, first=str(first), second=str(second), rules=rules)
+    return RunComparison(comparisons, unpaired(*tables), table)
+
+
+def _scheme(
+    reference: Path,
+    predictions: Path,
+    *,
+    edition: str | None,
+    dataset_json: str | PathLike[str] | None,
+) -> LabelScheme:
+    """The regions and labels of both folders."""
+    if edition is None:
+        otherwise = ", or, for labels as the challenge has them, the `edition`"
+        found = dataset_json or find_dataset_json(predictions, reference, otherwise=otherwise)
+        return scheme_of_dataset(Path(found))
+    if dataset_json is not None:
+        raise UserError("`edition` says which labels the files hold; leave out `dataset_json`")
+    scheme = scheme_of_edition(edition)
+    for folder in (predictions, reference):
+        check_labels_are_of_edition(folder, edition=edition, scheme=scheme)
+    return scheme

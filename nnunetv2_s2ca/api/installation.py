@@ -1,0 +1,62 @@
+"""The installation: what is there, what nnU-Net finds, and the link for editable installs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What was found on this machine.
+
+    Attributes:
+        findings: a line or more each.
+        ready: whether training could start.
+    """
+
+    findings: tuple[str, ...]
+    ready: bool
+
+    def __str__(self) -> str:
+        verdict = "Training can start." if self.ready else "Training could not start."
+        return "\n".join([*self.findings, verdict])
+
+
+def examine_installation() -> Installation:
+    """Look at versions, trainers, nnU-Net's folders, device, disk and memory."""
+    from nnunetv2_s2ca.doctor import examine
+
+    findings = list(examine())
+    return Installation(
+        tuple(map(str, findings)), ready=not any(finding.fatal for finding in findings)
+    )
+
+
+def describe_trainers() -> str:
+    """The trainers for `nnUNetv2_train -tr`, as a table."""
+    from nnunetv2_s2ca.training.catalogue import describe_trainers as table
+
+    return table()
+
+
+def link_trainers() -> Path:
+    """Let nnU-Net find the trainers of an editable install; returns the file that does it.
+
+    Raises:
+        UserError: site-packages cannot be written to.
+    """
+    from nnunetv2_s2ca.link import link
+
+    return link()
+
+
+def unlink_trainers() -> Path:
+    """Undo `link_trainers`; returns the file that was removed.
+
+    Raises:
+        UserError: site-packages cannot be written to.
+    """
+    from nnunetv2_s2ca.link import unlink
+
+    return unlink()

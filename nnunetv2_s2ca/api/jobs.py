@@ -1,0 +1,135 @@
+"""Cross-validation and prediction as jobs, on this machine or on SLURM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from nnunetv2_s2ca.api.logger import report
+from nnunetv2_s2ca.jobs.backends import LocalBackend, SlurmBackend
+from nnunetv2_s2ca.jobs.folds import Model, find_dataset
+from nnunetv2_s2ca.jobs.prediction import predict_in_parts
+from nnunetv2_s2ca.jobs.scores import region_names, validation_dice
+from nnunetv2_s2ca.jobs.training import CrossValidation
+from nnunetv2_s2ca.jobs.training import cross_validate as train_folds
+from nnunetv2_s2ca.reporting.tables import fold_table
+
+TRAINER, PLANS, FOLDS = "nnUNetTrainerS2CA", "nnUNetPlans", (0, 1, 2, 3, 4)
+
+
+@dataclass(frozen=True)
+class CrossValidationReport:
+    """What became of a cross-validation.
+
+    Attributes:
+        outcome: which folds were skipped, failed, or wait on SLURM.
+        table: Dice of the validated folds as text.
+    """
+
+    outcome: CrossValidation
+    table: str
+
+    def __str__(self) -> str:
+        hint = "\n\nThe same command again shows how far the folds are."
+        return f"\n{self.table}" + (hint if self.outcome.queued else "")
+
+
+@dataclass(frozen=True)
+class PredictionReport:
+    """What became of a prediction by several jobs.
+
+    Attributes:
+        failed: name of each failed job → its log.
+    """
+
+    failed: dict[str, str]
+
+
+def cross_validate(
+    dataset: int | str,
+    configuration: str,
+    *,
+    trainers: Sequence[str] = (TRAINER,),
+    plans: str = PLANS,
+    folds: Sequence[int] | None = None,
+    backend: LocalBackend | SlurmBackend | None = None,
+    device: str | None = None,
+) -> CrossValidationReport:
+    """Train and validate all folds by `nnUNetv2_train`; finished folds are skipped.
+
+    Args:
+        dataset: nnU-Net's id or name of a preprocessed dataset.
+        configuration: such as "3d_fullres".
+        trainers: names for `nnUNetv2_train -tr`.
+        plans: nnU-Net's plans.
+        folds: which; all of the split if None.
+        backend: where the jobs run; one at a time on this machine if None.
+        device: "cuda", "cpu" or "mps"; CUDA if there is one if None.
+
+    Raises:
+        UserError: The dataset is not preprocessed, a fold does not exist, or SLURM does not answer.
+    """
+    name = find_dataset(str(dataset))
+    models = [Model(name, configuration, trainer, plans) for trainer in trainers]
+    outcome = train_folds(
+        models,
+        backend or LocalBackend(),
+        device=device or available_device(),
+        folds=folds,
+        report=report,
+    )
+    dices = {model.trainer: validation_dice(model) for model in models}
+    return CrossValidationReport(outcome, fold_table(dices, region_names(models[0])))
+
+
+def predict(
+    images: str | PathLike[str],
+    output: str | PathLike[str],
+    *,
+    dataset: int | str,
+    configuration: str,
+    trainer: str = TRAINER,
+    plans: str = PLANS,
+    folds: Sequence[int | str] = FOLDS,
+    backend: LocalBackend | SlurmBackend | None = None,
+    jobs: int = 1,
+    device: str | None = None,
+    options: Sequence[str] = (),
+) -> PredictionReport:
+    """Predict a folder of images by several calls of `nnUNetv2_predict`.
+
+    Args:
+        images: folder with `CASE_0000.nii.gz` and so on.
+        output: folder for the predictions; what it holds already is skipped.
+        dataset: nnU-Net's id or name.
+        configuration: such as "3d_fullres".
+        trainer: name of the trainer.
+        plans: nnU-Net's plans.
+        folds: whose predictions are averaged.
+        backend: where the jobs run; on this machine if None.
+        jobs: number of calls.
+        device: "cuda", "cpu" or "mps"; CUDA if there is one if None.
+        options: further options of `nnUNetv2_predict`.
+
+    Raises:
+        UserError: There are no images, or cases are missing once all jobs are done.
+    """
+    model = ["-d", str(dataset), "-c", configuration, "-tr", trainer, "-p", plans]
+    failed = predict_in_parts(
+        Path(images),
+        Path(output),
+        backend or LocalBackend(),
+        options=[*model, "-f", *map(str, folds), "-device", device or available_device(), *options],
+        parts=jobs,
+        report=report,
+    )
+    return PredictionReport(failed)
+
+
+def available_device() -> str:
+    """CUDA if this machine has it, else the CPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

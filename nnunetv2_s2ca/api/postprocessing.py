@@ -1,0 +1,140 @@
+"""Remove small components from predictions, with the paper's sizes or fitted ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.evaluation.regions import find_dataset_json, scheme_of_dataset
+from nnunetv2_s2ca.postprocessing.fitting import Fitted
+from nnunetv2_s2ca.postprocessing.folders import postprocess_folder
+from nnunetv2_s2ca.postprocessing.rules import papers_rules, read_rules
+from nnunetv2_s2ca.postprocessing.trained_model import fit_model
+from nnunetv2_s2ca.reporting.tables import fit_table
+
+
+@dataclass(frozen=True)
+class Postprocessed:
+    """A folder of post-processed predictions.
+
+    Attributes:
+        output: the folder.
+        cases: number of files written.
+        changed: number of those that differ from the input.
+    """
+
+    output: Path
+    cases: int
+    changed: int
+
+    def __str__(self) -> str:
+        return f"{self.cases} cases written to {self.output}, {self.changed} of them changed"
+
+
+@dataclass(frozen=True)
+class FittedPostprocessing:
+    """Sizes that were chosen by cross-validation.
+
+    Attributes:
+        path: JSON file with the sizes, for `postprocess`.
+        fitted: sizes, and scores before and after.
+        missing_folds: folds without predictions, whose cases took no part.
+    """
+
+    path: Path
+    fitted: Fitted
+    missing_folds: list[int]
+
+    def __str__(self) -> str:
+        use = f"use it with: s2ca postprocess -i IN -o OUT --apply {self.path}"
+        return f"{fit_table(self.fitted)}\n\nwrote {self.path}; {use}"
+
+
+def postprocess(
+    predictions: str | PathLike[str],
+    output: str | PathLike[str],
+    *,
+    rules: str | PathLike[str] | None = None,
+    fill_holes: bool = False,
+    dataset_json: str | PathLike[str] | None = None,
+    overwrite: bool = False,
+    processes: int | None = None,
+) -> Postprocessed:
+    """Remove small components, and enhancing tumour where there is too little of it.
+
+    Args:
+        predictions: folder of nnU-Net's predictions.
+        output: another folder.
+        rules: JSON file of `fit_postprocessing`; the paper's 10 and 400 voxels if None.
+        fill_holes: also fill holes of WT and TC; with `rules`, their file decides.
+        dataset_json: nnU-Net's file that defines the regions; if None, that in `predictions`.
+        overwrite: replace files of the same names in `output`.
+        processes: worker processes; all cores if None.
+
+    Raises:
+        UserError: Files are damaged or exist already; all are named and nothing is written.
+    """
+    if rules is not None and fill_holes:
+        raise UserError(f"{rules} decides whether holes are filled; leave out `fill_holes`")
+    predictions, output = Path(predictions), Path(output)
+    scheme = scheme_of_dataset(Path(dataset_json or find_dataset_json(predictions)))
+    applied = postprocess_folder(
+        predictions,
+        output,
+        rules=papers_rules(scheme.regions, fill_holes=fill_holes)
+        if rules is None
+        else read_rules(Path(rules)),
+        scheme=scheme,
+        processes=processes,
+        overwrite=overwrite,
+    )
+    return Postprocessed(output, applied.cases, applied.changed)
+
+
+def fit_postprocessing(
+    model: str | PathLike[str],
+    *,
+    reference: str | PathLike[str] | None = None,
+    splits: str | PathLike[str] | None = None,
+    output: str | PathLike[str] | None = None,
+    fill_holes: bool = False,
+    dataset_json: str | PathLike[str] | None = None,
+    overwrite: bool = False,
+    processes: int | None = None,
+) -> FittedPostprocessing:
+    """Choose the sizes on a trained model's out-of-fold predictions.
+
+    Args:
+        model: nnU-Net's folder of the trained model.
+        reference: folder with the true segmentations; `gt_segmentations` of the dataset in
+            nnUNet_preprocessed if None.
+        splits: `splits_final.json`; that of the dataset in nnUNet_preprocessed if None.
+        output: JSON file to write; `s2ca_postprocessing.json` in the model's folder if None.
+        fill_holes: also try to fill holes of WT and TC.
+        dataset_json: nnU-Net's file that defines the regions; if None, that of the model.
+        overwrite: replace an existing file.
+        processes: worker processes; all cores if None.
+
+    Raises:
+        UserError: A fold predicted a case that it was trained on, files are missing or damaged, or
+            the output exists.
+    """
+    optional = {
+        name: None if path is None else Path(path)
+        for name, path in (
+            ("reference", reference),
+            ("splits", splits),
+            ("output", output),
+            ("dataset_json", dataset_json),
+        )
+    }
+    path, fitted, missing = fit_model(
+        Path(model),
+        fill_holes=fill_holes,
+        processes=processes,
+        overwrite=overwrite,
+        **optional,
+    )
+    return FittedPostprocessing(path, fitted, missing)

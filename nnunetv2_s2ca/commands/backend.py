@@ -1,0 +1,74 @@
+"""Options that say where jobs run, and the backend that they describe."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+import nnunetv2_s2ca
+from nnunetv2_s2ca.commands.options import positive
+
+if TYPE_CHECKING:
+    from nnunetv2_s2ca import LocalBackend, SlurmBackend
+
+
+def add_backend(parser: argparse.ArgumentParser, parallel: str) -> None:
+    """The options of the local backend and of SLURM.
+
+    Args:
+        parser: of the command.
+        parallel: what the command calls the number of jobs.
+    """
+    parser.add_argument("-device", choices=("cuda", "cpu", "mps"), help="default: cuda if there")
+    parser.add_argument(
+        "--backend",
+        choices=("local", "slurm", "debug"),
+        default="local",
+        help="processes on this machine (default), jobs on a cluster, or one after another here",
+    )
+    parser.add_argument(
+        parallel,
+        dest="parallel",
+        type=positive,
+        metavar="N",
+        help="jobs at a time (default: one per GPU, or one; on SLURM as many as it starts)",
+    )
+    parser.add_argument(
+        "--gpus", nargs="+", type=int, metavar="ID", help="local: the GPUs to use (default: all)"
+    )
+    slurm = parser.add_argument_group("SLURM")
+    slurm.add_argument("--slurm-partition", dest="partition", metavar="NAME")
+    slurm.add_argument("--time", default="2-00", help="time limit of a job (default: 2-00)")
+    slurm.add_argument("--mem", default="48G", help="memory of a job (default: 48G)")
+    slurm.add_argument(
+        "--cpus", type=positive, default=12, metavar="N", help="cores of a job (default: 12)"
+    )
+    slurm.add_argument(
+        "--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="more options of sbatch"
+    )
+
+
+def chosen_backend(args: argparse.Namespace) -> LocalBackend | SlurmBackend:
+    """The backend of the options.
+
+    Raises:
+        UserError: They contradict each other.
+    """
+    if args.backend == "slurm":
+        if args.gpus:
+            raise nnunetv2_s2ca.UserError(
+                "`gpus` chooses among this machine's CUDA devices; leave it out here"
+            )
+        args.device = args.device or "cuda"  # the login node need not have what the nodes have
+        return nnunetv2_s2ca.SlurmBackend.from_texts(
+            time=args.time,
+            memory=args.mem,
+            cores=args.cpus,
+            gpus=int(args.device == "cuda"),
+            parallel=args.parallel,
+            partition=args.partition,
+            options=args.slurm,
+        )
+    return nnunetv2_s2ca.LocalBackend.for_device(
+        args.device, gpus=args.gpus, parallel=args.parallel, debug=args.backend == "debug"
+    )

@@ -1,0 +1,34 @@
+"""`s2ca compare`: compare two evaluated runs case by case."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import nnunetv2_s2ca
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command line offers."""
+    for dest, metavar in (("first", "A"), ("second", "B")):
+        parser.add_argument(
+            dest, type=Path, metavar=metavar, help="metrics.csv, or the folder that has it"
+        )
+    parser.add_argument(
+        "-o", dest="output", type=Path, metavar="FILE", help="also write the table as csv"
+    )
+    parser.add_argument(
+        "--keep-going", action="store_true", help="compare the common cases if others differ"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns the exit code, 1 if cases were not compared."""
+    comparison = nnunetv2_s2ca.compare(
+        args.first, args.second, output=args.output, keep_going=args.keep_going
+    )
+    print(comparison)
+    for case in comparison.unpaired:
+        print(f"not compared: {case}", file=sys.stderr)
+    return int(bool(comparison.unpaired))

@@ -1,0 +1,49 @@
+"""`s2ca demo`: synthetic patients through the whole chain, minutes on a CPU."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import nnunetv2_s2ca
+
+NUMBERS = (("--patients", 12, "to train on"), ("--held-out", 4, "to predict"), ("--seed", 0, ""))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command line offers."""
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="folder for all of it")
+    for option, default, text in NUMBERS:
+        parser.add_argument(
+            option, type=int, default=default, help=f"{text} (default: %(default)s)".strip()
+        )
+    parser.add_argument(
+        "-f", dest="folds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="FOLD"
+    )
+    parser.add_argument(
+        "-tr", dest="trainer", default="nnUNetTrainerS2CA_demo", help="default: %(default)s"
+    )
+    parser.add_argument("-device", choices=("cpu", "cuda", "mps"), default="cpu")
+    parser.add_argument(
+        "--min-dice",
+        type=float,
+        nargs=3,
+        default=(0.9, 0.75, 0.75),
+        metavar=("WT", "TC", "ET"),
+        help="fail if the ensemble's Dice of a region is lower (default: 0.9 0.75 0.75)",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Run the chain, print the scores, and fail if they are low."""
+    settings = nnunetv2_s2ca.DemoSettings(
+        patients=args.patients,
+        held_out=args.held_out,
+        folds=tuple(args.folds),
+        trainer=args.trainer,
+        seed=args.seed,
+        device=args.device,
+    )
+    result = nnunetv2_s2ca.run_demo(args.output, settings)
+    print(f"\n{result}")
+    result.check(dict(zip(("WT", "TC", "ET"), args.min_dice, strict=True)))

@@ -1,0 +1,18 @@
+"""`s2ca doctor`: check whether training could start here."""
+
+from __future__ import annotations
+
+import argparse
+
+import nnunetv2_s2ca
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """It has none."""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Returns the exit code."""
+    installation = nnunetv2_s2ca.examine_installation()
+    print(installation)
+    return int(not installation.ready)

@@ -1,0 +1,37 @@
+"""`s2ca export`: write predictions as the challenge takes them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import nnunetv2_s2ca
+from nnunetv2_s2ca.commands.options import add_dataset_id, add_processes
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What the command line offers."""
+    add_dataset_id(parser)
+    parser.add_argument("-i", dest="predictions", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument(
+        "-o", dest="output", type=Path, required=True, metavar="FOLDER", help="new or empty"
+    )
+    parser.add_argument(
+        "--allow-unknown",
+        action="store_true",
+        help="also export cases that the dataset does not have, in their own geometry",
+    )
+    add_processes(parser)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the files."""
+    print(
+        nnunetv2_s2ca.export(
+            args.dataset_id,
+            args.predictions,
+            args.output,
+            allow_unknown=args.allow_unknown,
+            processes=args.processes,
+        )
+    )

@@ -1,0 +1,90 @@
+"""Options that several commands share; where nnU-Net has an option, ours has its name."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_processes(parser: argparse.ArgumentParser) -> None:
+    """`-np`, as nnU-Net calls it."""
+    parser.add_argument(
+        "-np",
+        dest="processes",
+        type=positive,
+        metavar="N",
+        help="number of worker processes (default: all cores)",
+    )
+
+
+def add_dataset_id(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    """`-d` with nnU-Net's dataset id."""
+    parser.add_argument(
+        "-d",
+        dest="dataset_id",
+        type=int,
+        required=required,
+        metavar="ID",
+        help="dataset id" + ("" if required else " (default: the edition's)"),
+    )
+
+
+def add_overwrite(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--overwrite`."""
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {what}")
+
+
+def add_dataset_json(parser: argparse.ArgumentParser) -> None:
+    """`-djfile`, as nnU-Net calls it."""
+    parser.add_argument(
+        "-djfile",
+        dest="dataset_json",
+        type=Path,
+        metavar="FILE",
+        help="nnU-Net's dataset.json (default: looked for in the folders)",
+    )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """`-d`, `-c` and `-p`, as in nnU-Net."""
+    parser.add_argument(
+        "-d", dest="dataset", type=name, required=True, metavar="DATASET", help="id or name"
+    )
+    parser.add_argument(
+        "-c",
+        dest="configuration",
+        type=name,
+        required=True,
+        metavar="CONFIGURATION",
+        help="such as 3d_fullres",
+    )
+    parser.add_argument(
+        "-p",
+        dest="plans",
+        type=name,
+        default="nnUNetPlans",
+        metavar="PLANS",
+        help="default: %(default)s",
+    )
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 on.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is something else.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 on, found {text!r}")
+    return int(text)
+
+
+def name(text: str) -> str:
+    """A name that is no path.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is empty, or holds a separator.
+    """
+    if not text or Path(text).name != text:
+        raise argparse.ArgumentTypeError(f"expected a name, found {text!r}")
+    return text
