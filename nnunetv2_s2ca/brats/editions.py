@@ -13,6 +13,7 @@ SUFFIXES_SINCE_2023 = {"T1": "t1n", "T1ce": "t1c", "T2": "t2w", "FLAIR": "t2f"}
 
 CLASSIC_LABELS = {0: 0, 2: 1, 1: 2, 4: 3}
 LABELS_SINCE_2023 = {0: 0, 2: 1, 1: 2, 3: 3}
+RULES = ("classic", "lesionwise-2023", "brats-2026")
 TUMOUR_REGIONS = {"whole tumor": (1, 2, 3), "tumor core": (2, 3), "enhancing tumor": (3,)}
 
 
@@ -36,6 +37,13 @@ class Edition:
         four_dimensional: The channels of a case are one 4D file, in the order of `suffixes`, and
             the segmentations lie in a folder of their own, as the MSD has it.
         reference: Where the data is described.
+        scored_labels: Single labels, as the source has them, that the challenge scores besides
+            `regions`: settings of brats-evaluation 0.0.10, and dataset.json of the MSD.
+        rules: The rules that score the edition, one of `RULES`.
+        lesion_dilations: In the lesion-wise rule of 2023, how often the reference is dilated.
+        smallest_lesion_mm3: In the same rule, reference lesions of at most this volume are left
+            out.
+        official_config: The settings of brats-evaluation for the edition, if it has any.
     """
 
     name: str
@@ -48,6 +56,11 @@ class Edition:
     labels: dict[int, int] = field(default_factory=lambda: dict(LABELS_SINCE_2023))
     regions: dict[str, tuple[int, ...]] = field(default_factory=lambda: dict(TUMOUR_REGIONS))
     four_dimensional: bool = False
+    scored_labels: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    rules: str = "classic"
+    lesion_dilations: int = 3
+    smallest_lesion_mm3: float = 50.0
+    official_config: str | None = None
 
     @property
     def separator(self) -> str:
@@ -95,7 +108,7 @@ class Edition:
         if not 1 <= number <= 999:
             raise UserError(
                 f"the dataset's id is {number}; expected 1 to 999, since nnU-Net reads three "
-                "digits; choose another by -d"
+                "digits; choose another `dataset_id`"
             )
         name = self.dataset_name if name is None else name
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
@@ -134,7 +147,9 @@ def _classic(year: int, dataset_id: int, case_prefix: str) -> Edition:
     )
 
 
-def _since_2023(year: int, task: str, dataset_id: int, **differences: Any) -> Edition:
+def _since_2023(
+    year: int, task: str, dataset_id: int, official_config: str, **differences: Any
+) -> Edition:
     """2023 and later. Labels: the settings in the challenge's package brats-evaluation 0.0.10."""
     return Edition(
         name=f"brats{year}-{task.lower()}",
@@ -146,14 +161,18 @@ def _since_2023(year: int, task: str, dataset_id: int, **differences: Any) -> Ed
             2024: "https://www.synapse.org/Synapse:syn53708249",
             2025: "https://www.synapse.org/Synapse:syn64153130",
         }[year],
+        rules="lesionwise-2023" if year <= 2024 else "brats-2026",
+        official_config=official_config,
         **differences,
     )
 
 
-_WITH_CAVITY = {
+_WITH_CAVITY: dict[str, Any] = {
     "labels": {**LABELS_SINCE_2023, 4: 4},
     "regions": {**TUMOUR_REGIONS, "resection cavity": (4,)},
 }
+
+_METASTASES: dict[str, Any] = {"lesion_dilations": 1, "smallest_lesion_mm3": 2.0}
 
 EDITIONS: dict[str, Edition] = {
     edition.name: edition
@@ -162,18 +181,23 @@ EDITIONS: dict[str, Edition] = {
         _classic(2019, 43, "BraTS19_"),
         _classic(2020, 82, "BraTS20_"),
         _classic(2021, 137, "BraTS2021_"),
-        _since_2023(2023, "GLI", 230),
-        _since_2023(2023, "SSA", 231),
-        _since_2023(2023, "MEN", 232),
-        _since_2023(2023, "MET", 233),
-        _since_2023(2023, "PED", 234),
-        _since_2023(2024, "GLI", 226, **_WITH_CAVITY),
+        # in 2023 gliomas had no resection cavity, and children the labels of adults
+        _since_2023(2023, "GLI", 230, "GoAT"),
+        _since_2023(2023, "SSA", 231, "GoAT"),
+        _since_2023(2023, "MEN", 232, "MenPre", lesion_dilations=1),
+        _since_2023(2023, "MET", 233, "mets", **_METASTASES),
+        _since_2023(2023, "PED", 234, "GoAT"),
+        _since_2023(
+            2024, "GLI", 226, "gli", scored_labels={"NETC": (1,), "SNFH": (2,)}, **_WITH_CAVITY
+        ),
         # brats-evaluation: 1 ET, 2 NET, 3 CC, 4 ED. The cystic component is a region of its own,
         # since the three scored ones alone could not tell it from the non-enhancing tumour.
         _since_2023(
             2024,
             "PED",
             235,
+            "ped",
+            scored_labels={"NETC": (2,), "ED": (4,)},
             labels={0: 0, 4: 1, 2: 2, 1: 3, 3: 4},
             regions={
                 "whole tumor": (1, 2, 3, 4),
@@ -187,12 +211,14 @@ EDITIONS: dict[str, Edition] = {
             2024,
             "MEN-RT",
             236,
+            "MenRT",
+            lesion_dilations=1,
             suffixes={"T1ce": "t1c"},
             segmentation_suffix="gtv",
             labels={0: 0, 1: 1},
             regions={"gross tumor volume": (1,)},
         ),
-        _since_2023(2025, "MET", 237, **_WITH_CAVITY),
+        _since_2023(2025, "MET", 237, "mets", **_WITH_CAVITY, **_METASTASES),
         # dataset.json of the MSD: 1 edema, 2 non-enhancing, 3 enhancing; FLAIR, T1w, t1gd, T2w
         Edition(
             name="msd-task01",
@@ -202,6 +228,7 @@ EDITIONS: dict[str, Edition] = {
             suffixes={"FLAIR": "0", "T1": "1", "T1ce": "2", "T2": "3"},
             labels={0: 0, 1: 1, 2: 2, 3: 3},
             four_dimensional=True,
+            scored_labels={"ED": (1,), "NET": (2,)},
             reference="http://medicaldecathlon.com",
         ),
     )

@@ -12,7 +12,7 @@ from nnunetv2_s2ca.evaluation.boxes import bounding_box
 from nnunetv2_s2ca.evaluation.lesions import score_lesions
 from nnunetv2_s2ca.evaluation.regions import Region
 from nnunetv2_s2ca.evaluation.rules import Rules
-from nnunetv2_s2ca.evaluation.surfaces import Spacing, surfel_distances
+from nnunetv2_s2ca.evaluation.surfaces import Spacing
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,8 @@ def _evaluate_region(
         dice = 2 * common / (positive + predicted)
         distances = rules.surfaces(reference, prediction, spacing=spacing)
         hd95 = rules.hd95(distances)
-        if rules.name == "classic":
-            distances = surfel_distances(reference, prediction, spacing=spacing)
+        if rules.nsd_surfaces is not rules.surfaces:
+            distances = rules.nsd_surfaces(reference, prediction, spacing=spacing)
         nsd = rules.nsd(distances)
 
     lesions = score_lesions(reference, prediction, spacing=spacing, rules=rules)

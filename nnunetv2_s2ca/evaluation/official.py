@@ -11,22 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_s2ca.brats.editions import edition_named
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.evaluation.cohort import CasePair
 
 OFFICIAL_JSON = "official.json"
 OFFICIAL_CSV = "official.csv"
-
-# The settings that the package bundles, by the editions' tasks
-_CONFIGS = {
-    "gli": "gli",
-    "ssa": "GoAT",
-    "goat": "GoAT",
-    "men": "MenPre",
-    "men-rt": "MenRT",
-    "met": "mets",
-    "ped": "ped",
-}
 
 
 def config_of(edition: str) -> str:
@@ -35,13 +25,12 @@ def config_of(edition: str) -> str:
     Raises:
         UserError: The package has none: editions before 2023 have other labels.
     """
-    year, _, task = edition.removeprefix("brats").partition("-")
-    if task not in _CONFIGS or not year.isdigit():
+    config = edition_named(edition).official_config
+    if config is None:
         raise UserError(
             f"brats-evaluation has no settings for {edition}; it knows the editions from 2023 on"
         )
-    # In 2023 gliomas had no resection cavity, and children the labels of adults
-    return "GoAT" if year == "2023" and task in ("gli", "ped") else _CONFIGS[task]
+    return config
 
 
 def load_official(edition: str) -> Any:

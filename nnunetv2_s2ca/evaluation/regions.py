@@ -33,14 +33,6 @@ NAMED_LABELS = 5
 # The largest label that nnU-Net can write: its predictions are uint8, or uint16
 LARGEST_LABEL = 65535
 
-# Single labels, as the source has them, that the challenge scores besides the regions that a
-# network is trained on: settings of brats-evaluation 0.0.10, and dataset.json of the MSD
-SCORED_BESIDES: dict[str, dict[str, tuple[int, ...]]] = {
-    "brats2024-gli": {"NETC": (1,), "SNFH": (2,)},
-    "brats2024-ped": {"NETC": (2,), "ED": (4,)},
-    "msd-task01": {"ED": (1,), "NET": (2,)},
-}
-
 
 @dataclass(frozen=True)
 class Region:
@@ -129,7 +121,7 @@ def scheme_of_edition(name: str) -> LabelScheme:
         region: tuple(edition.source_labels[label] for label in labels)
         for region, labels in edition.regions.items()
     }
-    return scheme_of_regions(regions | SCORED_BESIDES.get(name, {}))
+    return scheme_of_regions(regions | edition.scored_labels)
 
 
 def scheme_of_dataset(dataset_json: Path) -> LabelScheme:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from nnunetv2_s2ca.brats.editions import RULES, Edition, edition_named
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.evaluation.surfaces import (
     Spacing,
@@ -25,8 +25,6 @@ DIAGONAL_MM = 373.13
 # ... as the lesion-wise program of 2023 has it, and as the table of `brats-evaluation` has it.
 DIAGONAL_2023_MM = 374.0
 DIAGONAL_2026_MM = 373.0
-
-RULES = ("classic", "lesionwise-2023", "brats-2026")
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,11 @@ class Rules:
         empty_sensitivity: Sensitivity where the reference is empty, if the prediction is empty,
             too, and if it is not. The program of 2023 gives 1 and 0; elsewhere it is undefined.
         infinity_in_means: What an infinite HD95 counts in means, in mm.
+        surfaces: Measures the distances that HD95 is taken from.
+        hd95: Takes HD95 in mm from them.
+        hd95_text: What that is, in words.
+        nsd_surfaces: Measures the distances that NSD is taken from.
+        surface_dice: Takes NSD from them, given a tolerance in mm.
     """
 
     name: str
@@ -68,58 +71,38 @@ class Rules:
     lesions: LesionRule2023 | None
     empty_sensitivity: tuple[float, float]
     infinity_in_means: float
-
-    @property
-    def surfaces(self) -> Callable[..., SurfaceDistances]:
-        """Measures the distances that HD95 is taken from."""
-        return surfel_distances if self.name == "lesionwise-2023" else boundary_distances
-
-    @property
-    def hd95(self) -> Callable[[SurfaceDistances], float]:
-        """Takes HD95 in mm from the distances that `surfaces` measures."""
-        return {
-            "classic": hd95_of_boundaries,
-            "lesionwise-2023": hd95_of_surfels,
-            "brats-2026": hd95_pooled,
-        }[self.name]
+    surfaces: Callable[..., SurfaceDistances]
+    hd95: Callable[[SurfaceDistances], float]
+    hd95_text: str
+    nsd_surfaces: Callable[..., SurfaceDistances]
+    surface_dice: Callable[..., float]
 
     def nsd(self, distances: SurfaceDistances, *, tolerance: float | None = None) -> float:
         """NSD from what `surfaces` measures, at `tolerance` mm or the rules' own."""
-        measure = surface_dice_of_shares if self.name == "brats-2026" else surface_dice
-        return measure(distances, tolerance=self.tolerance if tolerance is None else tolerance)
+        own = self.tolerance if tolerance is None else tolerance
+        return self.surface_dice(distances, tolerance=own)
 
     def lesion_tolerance(self, spacing: Spacing) -> float:
-        """Tolerance in mm of NSD per lesion, which `brats-evaluation` sets to a voxel's width."""
-        return min(spacing) if self.name == "brats-2026" else self.tolerance
+        """Tolerance in mm of NSD per lesion."""
+        return self.tolerance if self.lesions is not None else min(spacing)
 
     def describe(self) -> str:
         """One paragraph for the head of a table: what the numbers mean."""
-        return f"Rules {self.name}: {self._hd95_text()}; {self._nsd_text()}. {self._empty_text()}"
-
-    def _hd95_text(self) -> str:
-        return {
-            "classic": "HD95 the larger of the two directed 95th percentiles between boundary "
-            "voxels",
-            "lesionwise-2023": "HD95 the larger of the two directed 95th percentiles between "
-            "surface elements by area (surface-distance)",
-            "brats-2026": "HD95 the 95th percentile of both directions' distances between "
-            "boundary voxels together",
-        }[self.name]
+        return f"Rules {self.name}: HD95 {self.hd95_text}; {self._nsd_text()}. {self._empty_text()}"
 
     def _nsd_text(self) -> str:
-        if self.name == "brats-2026":
+        if self.lesions is None:
             return f"NSD at {self.tolerance:g} mm per region, at one voxel's width per lesion"
         return f"NSD at {self.tolerance:g} mm"
 
     def _empty_text(self) -> str:
-        if self.name == "brats-2026":
+        if self.lesions is None:
             return (
                 "Region empty in both: left out of the mean; in one, or without overlap: Dice 0, "
                 f"NSD 0, HD95 infinite ({self.infinity_in_means:g} mm in means). "
                 f"{self._sensitivity_text()} Lesions matched one to one by Dice; lesion-wise means "
                 "are over matched lesions."
             )
-        assert self.lesions is not None
         return (
             f"Region empty in both: Dice 1, HD95 0 mm; in one: Dice 0, HD95 {self.one_empty[2]:g} "
             f"mm. {self._sensitivity_text()} Lesion-wise by the rule of 2023: "
@@ -163,6 +146,12 @@ def rules_named(name: str, *, edition: str | None = None, tolerance: float | Non
             lesions=None,
             empty_sensitivity=(math.nan, math.nan),
             infinity_in_means=DIAGONAL_2026_MM,
+            surfaces=boundary_distances,
+            hd95=hd95_pooled,
+            hd95_text="the 95th percentile of both directions' distances between boundary voxels "
+            "together",
+            nsd_surfaces=boundary_distances,
+            surface_dice=surface_dice_of_shares,
         )
     classic = Rules(
         name="classic",
@@ -170,9 +159,14 @@ def rules_named(name: str, *, edition: str | None = None, tolerance: float | Non
         both_empty=(1.0, 1.0, 0.0),
         one_empty=(0.0, 0.0, DIAGONAL_MM),
         no_overlap=None,
-        lesions=_lesion_rule_of(edition),
+        lesions=LesionRule2023() if edition is None else _lesion_rule(edition_named(edition)),
         empty_sensitivity=(math.nan, math.nan),
         infinity_in_means=DIAGONAL_MM,
+        surfaces=boundary_distances,
+        hd95=hd95_of_boundaries,
+        hd95_text="the larger of the two directed 95th percentiles between boundary voxels",
+        nsd_surfaces=surfel_distances,
+        surface_dice=surface_dice,
     )
     if name == "classic":
         return classic
@@ -183,25 +177,22 @@ def rules_named(name: str, *, edition: str | None = None, tolerance: float | Non
             one_empty=(0.0, 0.0, DIAGONAL_2023_MM),
             empty_sensitivity=(1.0, 0.0),
             infinity_in_means=DIAGONAL_2023_MM,
+            surfaces=surfel_distances,
+            hd95=hd95_of_surfels,
+            hd95_text="the larger of the two directed 95th percentiles between surface elements "
+            "by area (surface-distance)",
         )
     raise UserError(f"unknown rules {name!r}; there are {', '.join(RULES)}")
 
 
 def default_rules(edition: str | None) -> str:
-    """The name of the rules that an edition was, or is, scored by; `classic` where none is known.
+    """The name of the rules that an edition is scored by; `classic` where none is given.
 
-    2017–2022: `classic`; 2023 and 2024: `lesionwise-2023`; later: `brats-2026`.
+    Raises:
+        UserError: An unknown edition.
     """
-    year = re.match(r"brats(\d{4})", edition or "")
-    if year is None or int(year[1]) <= 2022:
-        return "classic"
-    return "lesionwise-2023" if int(year[1]) <= 2024 else "brats-2026"
+    return "classic" if edition is None else edition_named(edition).rules
 
 
-def _lesion_rule_of(edition: str | None) -> LesionRule2023:
-    task = (edition or "").partition("-")[2]
-    if task == "met":
-        return LesionRule2023(dilations=1, smallest_mm3=2.0)
-    if task.startswith("men"):
-        return LesionRule2023(dilations=1)
-    return LesionRule2023()
+def _lesion_rule(edition: Edition) -> LesionRule2023:
+    return LesionRule2023(edition.lesion_dilations, edition.smallest_lesion_mm3)
