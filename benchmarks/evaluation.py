@@ -27,10 +27,10 @@ import nibabel as nib
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from nnunetv2_s2ca.brats.regions import LabelScheme, scheme_of_regions
 from nnunetv2_s2ca.core.files import write_text
 from nnunetv2_s2ca.evaluation.case import evaluate_case
 from nnunetv2_s2ca.evaluation.cohort import evaluate_cohort, evaluate_pair, pair_cases
-from nnunetv2_s2ca.evaluation.regions import LabelScheme, scheme_of_regions
 from nnunetv2_s2ca.evaluation.rules import RULES, rules_named
 
 SHAPE = (240, 240, 155)

@@ -1,8 +1,8 @@
-"""Convert BrainTumour to nnU-Net's raw format: `s2ca convert msd-task01` as a module."""
+"""Convert msd-task01 to nnU-Net's raw format: run this module with the download's folder."""
 
 import sys
 
-from nnunetv2_s2ca.cli import main
+from nnunetv2_s2ca.dataset_conversion.as_module import convert_edition
 
 if __name__ == "__main__":
-    sys.exit(main(["convert", "msd-task01", *sys.argv[1:]]))
+    sys.exit(convert_edition("msd-task01"))

@@ -1,8 +1,8 @@
-"""Convert BraTS2018 to nnU-Net's raw format: `s2ca convert brats2018` as a module."""
+"""Convert brats2018 to nnU-Net's raw format: run this module with the download's folder."""
 
 import sys
 
-from nnunetv2_s2ca.cli import main
+from nnunetv2_s2ca.dataset_conversion.as_module import convert_edition
 
 if __name__ == "__main__":
-    sys.exit(main(["convert", "brats2018", *sys.argv[1:]]))
+    sys.exit(convert_edition("brats2018"))

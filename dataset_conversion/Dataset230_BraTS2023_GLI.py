@@ -1,8 +1,8 @@
-"""Convert BraTS2023_GLI to nnU-Net's raw format: `s2ca convert brats2023-gli` as a module."""
+"""Convert brats2023-gli to nnU-Net's raw format: run this module with the download's folder."""
 
 import sys
 
-from nnunetv2_s2ca.cli import main
+from nnunetv2_s2ca.dataset_conversion.as_module import convert_edition
 
 if __name__ == "__main__":
-    sys.exit(main(["convert", "brats2023-gli", *sys.argv[1:]]))
+    sys.exit(convert_edition("brats2023-gli"))

@@ -1,8 +1,8 @@
-"""Convert BraTS2024_MENRT to nnU-Net's raw format: `s2ca convert brats2024-men-rt` as a module."""
+"""Convert brats2024-men-rt to nnU-Net's raw format: run this module with the download's folder."""
 
 import sys
 
-from nnunetv2_s2ca.cli import main
+from nnunetv2_s2ca.dataset_conversion.as_module import convert_edition
 
 if __name__ == "__main__":
-    sys.exit(main(["convert", "brats2024-men-rt", *sys.argv[1:]]))
+    sys.exit(convert_edition("brats2024-men-rt"))

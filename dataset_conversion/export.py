@@ -17,7 +17,13 @@ from nnunetv2_s2ca.brats.labels import as_labels, relabel
 from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
 from nnunetv2_s2ca.core.files import check_output_folder, read_json
 from nnunetv2_s2ca.core.folders import check_apart, replaced_folder
-from nnunetv2_s2ca.core.nifti import READ_ERRORS, open_nifti, read_failure, read_voxels
+from nnunetv2_s2ca.core.nifti import (
+    FILE_ENDINGS,
+    READ_ERRORS,
+    open_nifti,
+    read_failure,
+    read_voxels,
+)
 from nnunetv2_s2ca.core.nifti_writing import compressed_nifti, header_like, write_compressed
 from nnunetv2_s2ca.core.nnunet import find_raw_dataset
 from nnunetv2_s2ca.core.workers import map_cases
@@ -25,7 +31,6 @@ from nnunetv2_s2ca.dataset_conversion.geometry import Geometry, read_geometry
 from nnunetv2_s2ca.dataset_conversion.record import read_record
 
 NAMED_CASES = 5
-FILE_ENDINGS = (".nii.gz", ".nii")
 
 
 @dataclass(frozen=True)

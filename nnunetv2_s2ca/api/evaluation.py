@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
+from nnunetv2_s2ca.brats.regions import (
+    LabelScheme,
+    find_dataset_json,
+    scheme_of_dataset,
+    scheme_of_edition,
+)
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import check_output_folder
 from nnunetv2_s2ca.evaluation.comparison import compare_tables, unpaired
@@ -14,12 +20,6 @@ from nnunetv2_s2ca.evaluation.folders import evaluate_folders
 from nnunetv2_s2ca.evaluation.label_meaning import check_labels_are_of_edition
 from nnunetv2_s2ca.evaluation.metrics_table import read_metrics
 from nnunetv2_s2ca.evaluation.official import load_official
-from nnunetv2_s2ca.evaluation.regions import (
-    LabelScheme,
-    find_dataset_json,
-    scheme_of_dataset,
-    scheme_of_edition,
-)
 from nnunetv2_s2ca.evaluation.results import DEFAULT_FOLDER, summarise_regions
 from nnunetv2_s2ca.evaluation.rules import default_rules, rules_named
 from nnunetv2_s2ca.evaluation.statistics import Comparison, Summary

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
+from nnunetv2_s2ca.brats.regions import find_dataset_json, scheme_of_dataset
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.evaluation.regions import find_dataset_json, scheme_of_dataset
 from nnunetv2_s2ca.postprocessing.fitting import Fitted
 from nnunetv2_s2ca.postprocessing.folders import postprocess_folder
 from nnunetv2_s2ca.postprocessing.rules import papers_rules, read_rules

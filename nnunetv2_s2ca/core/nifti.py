@@ -30,6 +30,8 @@ DAMAGE: tuple[type[Exception], ...] = (
     zlib.error,
     isal_zlib.error,  # type: ignore[assignment]
 )
+FILE_ENDINGS = (".nii.gz", ".nii")
+
 # what reading a file that is damaged, or no image, may raise; `read_failure` puts it into words
 READ_ERRORS: tuple[type[Exception], ...] = (
     ValueError,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nnunetv2_s2ca.brats.regions import Region
 from nnunetv2_s2ca.evaluation.boxes import bounding_box
 from nnunetv2_s2ca.evaluation.lesions import score_lesions
-from nnunetv2_s2ca.evaluation.regions import Region
 from nnunetv2_s2ca.evaluation.rules import Rules
 from nnunetv2_s2ca.evaluation.surfaces import Spacing
 

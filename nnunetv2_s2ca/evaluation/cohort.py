@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunetv2_s2ca.brats.regions import LabelScheme
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.evaluation.attempts import Problem, attempt_cases
 from nnunetv2_s2ca.evaluation.case import RegionMetrics, evaluate_case
-from nnunetv2_s2ca.evaluation.regions import LabelScheme
 from nnunetv2_s2ca.evaluation.rules import Rules
 from nnunetv2_s2ca.evaluation.segmentations import (
     find_segmentations,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_s2ca.brats.regions import LabelScheme
 from nnunetv2_s2ca.core.added_files import added_files
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.evaluation.attempts import describe_problems
 from nnunetv2_s2ca.evaluation.cohort import CohortResult, evaluate_cohort, pair_cases
 from nnunetv2_s2ca.evaluation.official import OFFICIAL_CSV, OFFICIAL_JSON, run_official
-from nnunetv2_s2ca.evaluation.regions import LabelScheme
 from nnunetv2_s2ca.evaluation.results import METRICS_FILE, SUMMARY_FILE, write_results
 from nnunetv2_s2ca.evaluation.rules import Rules
 

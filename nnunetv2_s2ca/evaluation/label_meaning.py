@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nnunetv2_s2ca.brats.regions import LabelScheme, scheme_of_dataset
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json
 from nnunetv2_s2ca.evaluation.nested_regions import nested_regions
-from nnunetv2_s2ca.evaluation.regions import LabelScheme, scheme_of_dataset
 
 # nnU-Net's folders of segmentations whose dataset.json lies one level above
 _FOLDERS_OF_A_DATASET = ("labelsTr", "labelsTs", "gt_segmentations")

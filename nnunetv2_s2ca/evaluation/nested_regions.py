@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from nnunetv2_s2ca.evaluation.regions import Region
+from nnunetv2_s2ca.brats.regions import Region
 
 # What datasets of separate labels call the parts of a tumour: the editions of BraTS, the MSD, and
 # the regions' own names where each stands for what the smaller ones leave of it. The first that

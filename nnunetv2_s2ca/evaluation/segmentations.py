@@ -10,10 +10,8 @@ import nibabel as nib
 import numpy as np
 
 from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
-from nnunetv2_s2ca.core.nifti import READ_ERRORS, load_nifti, read_voxels
+from nnunetv2_s2ca.core.nifti import FILE_ENDINGS, READ_ERRORS, load_nifti, read_voxels
 from nnunetv2_s2ca.evaluation.surfaces import Spacing
-
-FILE_ENDINGS = (".nii.gz", ".nii")
 
 # How BraTS marks segmentations: `_seg`, since 2023 `-seg`, in radiotherapy `_gtv`
 SUFFIX = re.compile(r"[_-](seg|gtv)\Z", re.IGNORECASE)

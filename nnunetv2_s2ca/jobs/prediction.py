@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.evaluation.segmentations import FILE_ENDINGS
+from nnunetv2_s2ca.core.nifti import FILE_ENDINGS
 from nnunetv2_s2ca.jobs.backends import LocalBackend, SlurmBackend
 from nnunetv2_s2ca.jobs.command import NnUNetJob
 from nnunetv2_s2ca.jobs.local import run_locally

@@ -7,10 +7,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnunetv2_s2ca.brats.regions import Region, scheme_of_dataset
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json
 from nnunetv2_s2ca.core.folds import fold_folders
-from nnunetv2_s2ca.evaluation.regions import Region, scheme_of_dataset
 from nnunetv2_s2ca.jobs.folds import Model, nnunet_folder
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import cc3d
 import numpy as np
 
+from nnunetv2_s2ca.brats.regions import LabelScheme
 from nnunetv2_s2ca.evaluation.boxes import bounding_box
 from nnunetv2_s2ca.evaluation.cohort import CasePair, read_pair
-from nnunetv2_s2ca.evaluation.regions import LabelScheme
 from nnunetv2_s2ca.postprocessing.rules import ENHANCING, NestedRegion, PostprocessingRules, nest
 
 

@@ -13,11 +13,11 @@ from functools import partial
 
 import numpy as np
 
+from nnunetv2_s2ca.brats.regions import LabelScheme
 from nnunetv2_s2ca.evaluation.attempts import all_results, attempt_cases
 from nnunetv2_s2ca.evaluation.case import evaluate_case
 from nnunetv2_s2ca.evaluation.cohort import CasePair, read_pair
 from nnunetv2_s2ca.evaluation.nested_regions import nested_regions
-from nnunetv2_s2ca.evaluation.regions import LabelScheme
 from nnunetv2_s2ca.evaluation.rules import rules_named
 from nnunetv2_s2ca.postprocessing.component_tables import (
     CaseTable,

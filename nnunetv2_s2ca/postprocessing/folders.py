@@ -11,11 +11,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from nnunetv2_s2ca.brats.regions import LabelScheme
 from nnunetv2_s2ca.core.added_files import added_files
 from nnunetv2_s2ca.core.files import check_output_folder
 from nnunetv2_s2ca.core.folders import check_apart
 from nnunetv2_s2ca.evaluation.attempts import all_results, attempt_cases
-from nnunetv2_s2ca.evaluation.regions import LabelScheme
 from nnunetv2_s2ca.evaluation.segmentations import find_segmentations, read_labels
 from nnunetv2_s2ca.postprocessing.rules import PostprocessingRules, check_rules, postprocess
 

@@ -11,11 +11,11 @@ from typing import Any
 import cc3d
 import numpy as np
 
+from nnunetv2_s2ca.brats.regions import Region
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json, write_text
 from nnunetv2_s2ca.evaluation.boxes import bounding_box
 from nnunetv2_s2ca.evaluation.nested_regions import nested_regions
-from nnunetv2_s2ca.evaluation.regions import Region
 
 # The sizes in voxels of Zhou et al., IEEE TMI 2024, as the authors' program has them
 PAPERS_SMALLEST_COMPONENT = 10

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from nnunetv2_s2ca.brats.regions import find_dataset_json, scheme_of_dataset
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import check_output_folder
 from nnunetv2_s2ca.core.lock import output_lock
-from nnunetv2_s2ca.evaluation.regions import find_dataset_json, scheme_of_dataset
 from nnunetv2_s2ca.postprocessing.fitting import Fitted, fit_rules
 from nnunetv2_s2ca.postprocessing.out_of_fold import out_of_fold_pairs
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from nnunetv2_s2ca.brats.regions import Region
 from nnunetv2_s2ca.evaluation.case import evaluate_case
-from nnunetv2_s2ca.evaluation.regions import Region
 from nnunetv2_s2ca.evaluation.rules import rules_named
 from tests.evaluation.shapes import BRATS2019, ball, blobs, real_pairs
 

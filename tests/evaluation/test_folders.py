@@ -8,10 +8,10 @@ import json
 import numpy as np
 import pytest
 
+from nnunetv2_s2ca.brats.regions import scheme_of_dataset
 from nnunetv2_s2ca.cli import main
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.evaluation.comparison import COMPARED
-from nnunetv2_s2ca.evaluation.regions import scheme_of_dataset
 from nnunetv2_s2ca.evaluation.rules import RULES, default_rules
 from nnunetv2_s2ca.evaluation.segmentations import find_segmentations
 from tests.damaged_nifti import UNREADABLE, colours, truncated, write_array

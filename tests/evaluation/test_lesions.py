@@ -8,9 +8,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
+from nnunetv2_s2ca.brats.regions import Region
 from nnunetv2_s2ca.evaluation.case import evaluate_case
 from nnunetv2_s2ca.evaluation.lesions import lesionwise_2023, matched_lesions_2026
-from nnunetv2_s2ca.evaluation.regions import Region
 from nnunetv2_s2ca.evaluation.rules import LesionRule2023, rules_named
 from nnunetv2_s2ca.evaluation.segmentations import read_labels
 from tests.evaluation.shapes import ball, blobs, real_pairs, write_labels

@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nnunetv2_s2ca.brats.regions import scheme_of_regions
 from nnunetv2_s2ca.cli import main
 from nnunetv2_s2ca.evaluation.cohort import CasePair
-from nnunetv2_s2ca.evaluation.regions import scheme_of_regions
 from nnunetv2_s2ca.postprocessing.fitting import COMPONENT_SIZES, ENHANCING_SIZES, fit_rules
 from nnunetv2_s2ca.postprocessing.rules import read_rules
 from tests.evaluation.shapes import ball, blobs, write_labels

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nnunetv2_s2ca.brats.regions import Region, scheme_of_regions
 from nnunetv2_s2ca.cli import main
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.evaluation.regions import Region, scheme_of_regions
 from nnunetv2_s2ca.evaluation.segmentations import read_labels
 from nnunetv2_s2ca.postprocessing.rules import (
     PostprocessingRules,

@@ -1,0 +1,32 @@
+"""What the modules `DatasetNNN_….py` run: the conversion of one edition from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunetv2_s2ca.brats.editions import edition_named
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.dataset_conversion.convert import convert
+
+
+def convert_edition(name: str, argv: Sequence[str] | None = None) -> int:
+    """Convert a download as `s2ca convert` does with its defaults; returns the exit code.
+
+    Args:
+        name: of the edition.
+        argv: arguments; those of this process if None.
+    """
+    parser = argparse.ArgumentParser(description=f"Convert {name} to nnU-Net's raw format.")
+    parser.add_argument("source", type=Path, help="folder of the unzipped download")
+    parser.add_argument("-d", type=int, metavar="ID", help="dataset id (default: the edition's)")
+    parser.add_argument("-np", type=int, metavar="N", help="worker processes (default: all cores)")
+    args = parser.parse_args(argv)
+    try:
+        print(convert(edition_named(name), args.source, dataset_id=args.d, processes=args.np))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
