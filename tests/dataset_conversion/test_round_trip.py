@@ -15,6 +15,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunetv2_s2ca import cli
 from nnunetv2_s2ca.brats.editions import EDITIONS
+from nnunetv2_s2ca.dataset_conversion import as_module
 from nnunetv2_s2ca.dataset_conversion.convert import convert
 from nnunetv2_s2ca.dataset_conversion.export import export
 from tests.dataset_conversion.made_up import (
@@ -125,9 +126,9 @@ def _run_module(edition, *arguments, monkeypatch) -> int:
 @pytest.mark.parametrize("edition", EDITIONS.values(), ids=EDITIONS)
 def test_each_edition_is_a_module_that_converts_it(edition, monkeypatch):
     called = []
-    monkeypatch.setattr(cli, "main", called.append)
-    _run_module(edition, "SOURCE", "--link", monkeypatch=monkeypatch)
-    assert called == [["convert", edition.name, "SOURCE", "--link"]]
+    monkeypatch.setattr(as_module, "convert_edition", called.append)
+    _run_module(edition, monkeypatch=monkeypatch)
+    assert called == [edition.name]
 
 
 def test_module_of_an_edition_writes_its_dataset(source, nnunet_folders, monkeypatch):
