@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -121,11 +122,13 @@ class _Worker:
 @contextmanager
 def _started_workers(count: int, function: Callable) -> Iterator[list[_Worker]]:
     context = multiprocessing.get_context("spawn")  # as nnU-Net; fork and threads do not mix
+    # as bytes, since to load it may import much, before which the worker must watch its parent
+    pickled = bytes(ForkingPickler.dumps(function))
     workers: list[_Worker] = []
     try:
         for _ in range(count):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, function), daemon=True)
+            process = context.Process(target=_work, args=(theirs, pickled), daemon=True)
             workers.append(_Worker(process, ours))
             with _signals_held():
                 process.start()
@@ -160,11 +163,12 @@ def _ending_signals() -> set[signal.Signals]:
     return {signal.SIGTERM, signal.SIGHUP}
 
 
-def _work(connection: Connection, function: Callable) -> None:
+def _work(connection: Connection, pickled: bytes) -> None:
     """Work on cases until the parent sends no more; runs in the worker process."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ending_signals())
     _end_with_parent()
+    function = pickle.loads(pickled)
     while True:
         try:
             case = connection.recv()
