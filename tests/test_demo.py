@@ -19,7 +19,7 @@ import pytest
 from nnunetv2_s2ca import cli
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.demo.chain import DemoResult, DemoSettings, run_demo, scores_table
-from nnunetv2_s2ca.demo.picture import draw_slices
+from nnunetv2_s2ca.demo.picture import draw_predictions
 from nnunetv2_s2ca.demo.processes import (
     Job,
     nnunet_command,
@@ -29,8 +29,7 @@ from nnunetv2_s2ca.demo.processes import (
 )
 from nnunetv2_s2ca.demo.scores import score_case, score_folder
 from nnunetv2_s2ca.synthetic.brats import write_brats2019
-
-BRATS_TO_NNUNET = {0: 0, 1: 2, 2: 1, 4: 3}
+from tests.perfect_predictions import write_perfect_predictions
 
 
 @pytest.fixture(scope="module")
@@ -43,11 +42,7 @@ def brats(tmp_path_factory):
 @pytest.fixture
 def perfect_predictions(brats, tmp_path):
     folder = tmp_path / "predictions"
-    folder.mkdir()
-    for path in brats.glob("*/*/*_seg.nii.gz"):
-        truth = nib.load(path)
-        labels = np.vectorize(BRATS_TO_NNUNET.get)(np.asarray(truth.dataobj)).astype(np.uint8)
-        nib.save(nib.Nifti1Image(labels, truth.affine), folder / f"{path.parent.name}.nii.gz")
+    write_perfect_predictions(brats, folder)
     return folder
 
 
@@ -95,7 +90,7 @@ def test_swapped_labels_show_in_the_scores(perfect_predictions, brats):
 
 
 def test_picture_is_drawn_without_a_screen(perfect_predictions, brats, tmp_path):
-    draw_slices(perfect_predictions, brats, tmp_path / "slices.png", title="Test")
+    draw_predictions(perfect_predictions, brats, tmp_path / "slices.png")
     assert (tmp_path / "slices.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.accuracy`: train rows, test the final ones, and write the report."""
+"""`python -m benchmarks.accuracy`: train and test rows, and report what is recorded."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.accuracy.experiment import REPOSITORY, Experiment, Settings
 from benchmarks.accuracy.records import Records
+from benchmarks.accuracy.report import write_report
 from benchmarks.accuracy.rows import TABLES, chosen_rows
 from benchmarks.accuracy.running import Runner
 from nnunetv2_s2ca.core.errors import UserError
@@ -24,6 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
         if given.list:
             for row in rows:
                 print(f"{row.name:28} {', '.join(row.tables):14} {row.recipe}")
+            return 0
+        if given.report:
+            print(write_report(given.results, given.work))
             return 0
         experiment = Experiment(given.work, settings, say=lambda line: print(line, flush=True))
         experiment.prepare()
@@ -54,6 +58,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=default.steps)
     parser.add_argument("--patients", type=int, default=default.patients)
     parser.add_argument("--test", type=int, default=default.test)
+    parser.add_argument("--report", action="store_true",
+                        help="train nothing, write README.md from the records")  # fmt: skip
     parser.add_argument("--list", action="store_true", help="print the rows and end")
     return parser.parse_args(arguments)
 

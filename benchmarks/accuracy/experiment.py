@@ -130,7 +130,7 @@ class Experiment:
             (TRAINING_IDS[hospital], training, 1),
             (TEST_IDS[hospital], settings.test, training + 1),
         ):
-            source = self.folder / f"patients_{dataset_id}"
+            source = patients_folder(self.folder, dataset_id)
             shutil.rmtree(source, ignore_errors=True)
             write_brats2019(
                 source,
@@ -164,3 +164,8 @@ class Experiment:
     def _dataset(self, room: str, dataset_id: int) -> Path:
         (folder,) = (self.folder / room).glob(f"Dataset{dataset_id:03d}_*")
         return folder
+
+
+def patients_folder(work: Path, dataset_id: int) -> Path:
+    """The BraTS 2019 folder that holds the synthetic patients of a dataset."""
+    return work / f"patients_{dataset_id}"

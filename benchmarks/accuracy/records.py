@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,14 @@ class Records:
         """A record, or None if there is none yet."""
         path = self.path(name, seed)
         return read_json(path) if path.exists() else None
+
+    def all(self) -> dict[str, dict[int, dict[str, Any]]]:
+        """Every record in the folder, by the row's name and the seed."""
+        found: dict[str, dict[int, dict[str, Any]]] = {}
+        for path in sorted(self.folder.glob("*.json")):
+            if match := re.fullmatch(r"(.+)\.seed(\d+)", path.stem):
+                found.setdefault(match[1], {})[int(match[2])] = read_json(path)
+        return found
 
     def write(self, name: str, seed: int, record: dict[str, Any]) -> None:
         """Write a record whole, or not at all."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.demo.picture import draw_slices
+from nnunetv2_s2ca.demo.picture import draw_predictions
 from nnunetv2_s2ca.demo.processes import (
     Job,
     nnunet_command,
@@ -243,12 +243,7 @@ class _Chain:
             report=self.output / REPORT_FILE,
             picture=self.output / PICTURE_FILE,
         )
-        draw_slices(
-            self.predictions,
-            self.held_out,
-            result.picture,
-            title="Made-up patients held out: ensemble of the folds",
-        )
+        draw_predictions(self.predictions, self.held_out, result.picture)
         result.report.write_text(_report(result, self.settings), encoding="utf-8")
         return result
 

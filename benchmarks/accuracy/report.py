@@ -1,0 +1,197 @@
+"""The report of the accuracy experiment: README.md and pictures, from whatever is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmarks.accuracy import report_tables as tables
+from benchmarks.accuracy.curves import draw_curves
+from benchmarks.accuracy.experiment import FINE_TUNING, Settings
+from benchmarks.accuracy.patient_pictures import draw_test_patients
+from benchmarks.accuracy.records import Records
+from benchmarks.accuracy.results import Part, RowResult, read_results
+from benchmarks.accuracy.rows import BEST_NNUNET, BEST_S2CA, ROWS
+from nnunetv2_s2ca.core.files import write_text
+
+REPORT_FILE = "README.md"
+CURVES_FILE, LONG_CURVES_FILE, SLICES_FILE = "curves.png", "curves_long.png", "slices.png"
+SAME_SECONDS = "nnunet-same-seconds"
+LONG_NNUNET, LONG_S2CA = "nnunet-best-long", "s2ca-best-long"
+SCRATCH, FINE_TUNED = "from-scratch", "fine-tuned"
+ABLATION = {
+    "B": "b-best",
+    "+ LGSM": "b-lgsm-best",
+    "+ MCA": "b-lgsm-mca-best",
+    "+ MS-ADC": "no-wds-best",
+    "+ WDS": BEST_S2CA,
+}
+CURVES = {
+    "S2CA-Net, best recipe": BEST_S2CA,
+    "S2CA-Net, the paper's recipe": "s2ca-paper",
+    "nnU-Net, best recipe": BEST_NNUNET,
+    "nnU-Net, best recipe, S2CA-Net's seconds": SAME_SECONDS,
+    "nnU-Net, default": "nnunet-default",
+    "B, best recipe": ABLATION["B"],
+}
+LONG_CURVES = {"S2CA-Net, best recipe": LONG_S2CA, "nnU-Net, best recipe": LONG_NNUNET}
+PAIRS = (
+    ("equal steps", BEST_NNUNET, BEST_S2CA),
+    ("equal processor seconds", SAME_SECONDS, BEST_S2CA),
+    ("longer runs, equal steps", LONG_NNUNET, LONG_S2CA),
+    ("against nnU-Net as it comes", "nnunet-default", BEST_S2CA),
+    ("against the paper's recipe", "s2ca-paper", BEST_S2CA),
+    ("nnU-Net: Adam against SGD", "nnunet-default", BEST_NNUNET),
+    ("half the channels", BEST_S2CA, "s-best"),
+    ("B alone against nnU-Net", BEST_NNUNET, ABLATION["B"]),
+)
+LIMITS = """## What this says, and what it does not
+
+- The patients are synthetic, small (5 mm voxels) and few. An order of networks on them is no
+  evidence for an order on real gliomas at 1 mm; the paper's figures are the authors', and nothing
+  here confirms or refutes them.
+- Runs are short. Which recipe wins depends on the length: the paper's rate is for runs hundreds of
+  times as long.
+- The intervals are over patients, for the models of these seeds. How much a training varies from
+  seed to seed is in the last column of the tables, and few seeds say little about it. A region
+  that stays empty with one seed is a failure of the recipe, even if the mean is good.
+- p is not corrected for the number of comparisons. Recipes were chosen on validation patients,
+  which makes the best one look a little too good there; test patients had no part in the choice.
+- Seconds are processor seconds of one thread, training steps alone. A GPU has other ratios."""
+
+Results = Mapping[str, RowResult]
+
+
+def write_report(folder: Path, work: Path) -> Path:
+    """Write the report from the records in a folder; rows that were not run say so.
+
+    Args:
+        folder: holds `rows/*.json`, and takes the report.
+        work: the experiment's folder; the picture of test patients needs their predictions there,
+            and one drawn earlier stays in the report otherwise.
+
+    Returns:
+        The report.
+
+    Raises:
+        UserError: if the records are of different patients, or a file cannot be written.
+    """
+    results = read_results(Records(folder / "rows"))
+    folder.mkdir(parents=True, exist_ok=True)
+    for names, file in ((CURVES, CURVES_FILE), (LONG_CURVES, LONG_CURVES_FILE)):
+        draw_curves({label: results[name] for label, name in names.items()}, folder / file)
+    best = {"S2CA-Net": results[BEST_S2CA], "nnU-Net": results[BEST_NNUNET]}
+    draw_test_patients(best, work, folder / SLICES_FILE)
+    write_text(folder / REPORT_FILE, _text(results, folder))
+    return folder / REPORT_FILE
+
+
+def _text(results: Results, folder: Path) -> str:
+    sections = [
+        _introduction(results),
+        _comparisons(results),
+        *_pictures(folder, CURVES_FILE, LONG_CURVES_FILE),
+        _ablation(results),
+        _fine_tuning(results),
+        *_pictures(folder, SLICES_FILE),
+        "## All rows",
+        _scores(results, "test"),
+        _scores(results, "validation"),
+        _sweep(results),
+        LIMITS,
+        "## Commands\n\n" + tables.commands_table(results.values()),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _introduction(results: Results) -> str:
+    records = [record for row in results.values() for record in row.records.values()]
+    patients = Settings().patients_as_json()
+    machines = ""
+    if records:
+        patients = records[0]["conditions"]["patients"]
+        machines = "; ".join(dict.fromkeys(record["machine"] for record in records))
+        machines = f" Measured on {machines}."
+    shape = "×".join(map(str, patients["shape"]))
+    return f"""# Accuracy on hard synthetic patients
+
+`python -m benchmarks.accuracy --report` writes this page from the records in `rows/`. All rows
+train through nnU-Net's own commands on the same {patients["patients"]} synthetic patients ({shape}
+voxels of {patients["spacing"]:g} mm) with the same augmentation, patch and batch; a seed is also
+the fold that validates. Recipes were chosen on validation patients alone; the {patients["test"]}
+test patients were predicted only by the rows of the tables "final" and "long".{machines}
+
+Dice is the mean over patients, averaged over seeds, with its 95 % bootstrap interval over patients;
+"{tables.MEAN}" is the mean of WT, TC and ET. Differences are paired by patient, with the bootstrap
+interval and Wilcoxon test of `s2ca compare`."""
+
+
+def _comparisons(results: Results) -> str:
+    best, rival, timed = results[BEST_S2CA], results[BEST_NNUNET], results[SAME_SECONDS]
+    pairs = [
+        (title, results[first], results[second])
+        for title, first, second in PAIRS
+        if first != second
+    ]
+    return f"""## Is S2CA-Net better than nnU-Net?
+
+- At equal steps: {tables.sentence(rival, best, "test")}
+- At equal processor seconds: {tables.sentence(timed, best, "test")}
+
+{tables.differences_table(pairs, "test")}"""
+
+
+def _ablation(results: Results) -> str:
+    steps = [(title, results[name]) for title, name in ABLATION.items()]
+    return f"""## What each part of the network brings
+
+Each row adds one part to the row above, all under the best recipe for S2CA-Net; test patients.
+
+{tables.ablation_table(steps)}"""
+
+
+def _fine_tuning(results: Results) -> str:
+    scratch, tuned = results[SCRATCH], results[FINE_TUNED]
+    pair = ("fine-tuning against training from scratch", scratch, tuned)
+    return f"""## Fine-tuning
+
+{FINE_TUNING} patients of a second hospital with flatter contrast and more noise: training from
+scratch, and from the weights of `{BEST_S2CA}` (`-pretrained_weights`). Tested on patients of the
+second hospital.
+
+{tables.differences_table([pair], "test")}"""
+
+
+def _scores(results: Results, part: Part) -> str:
+    rows = [
+        result
+        for name, result in results.items()
+        if part == "validation" or name not in ROWS or set(ROWS[name].tables) & {"final", "long"}
+    ]
+    return f"### {part.capitalize()} patients\n\n{tables.scores_table(rows, part)}"
+
+
+def _sweep(results: Results) -> str:
+    pairs = []
+    for network, best in (("S2CA-Net", BEST_S2CA), ("nnU-Net", BEST_NNUNET)):
+        trainer = ROWS[best].recipe.trainer
+        pairs += [
+            (network, results[best], results[row.name])
+            for row in ROWS.values()
+            if "sweep" in row.tables and row.recipe.trainer == trainer and row.name != best
+        ]
+    return f"""## The sweep
+
+Every recipe against the one that was chosen, on validation patients.
+
+{tables.differences_table(pairs, "validation")}"""
+
+
+def _pictures(folder: Path, *names: str) -> list[str]:
+    """The pictures of these names that there are."""
+    titles = {
+        CURVES_FILE: "learning curves",
+        LONG_CURVES_FILE: "learning curves of the longer runs",
+        SLICES_FILE: "the best, the median and the worst test patient by S2CA-Net's mean Dice",
+    }
+    return [f"![{titles[name]}]({name})" for name in names if (folder / name).exists()]
