@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,23 +13,23 @@ from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_datas
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 
 from nnunetv2_s2ca.checkpoints.conventions import to_nnunet_channels
+from nnunetv2_s2ca.checkpoints.manifest import check_own_files, write_manifest
 from nnunetv2_s2ca.checkpoints.model_folder import (
     CONFIGURATION,
     PLANS_NAME,
     TRAINER,
-    is_imported,
     write_fold,
     write_model_files,
 )
 from nnunetv2_s2ca.checkpoints.network import Architecture, translate_checkpoint
 from nnunetv2_s2ca.checkpoints.reading import read_checkpoint
 from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.folders import check_apart, replaced_folder
 
 MODEL_NAME = f"{TRAINER}__{PLANS_NAME}__{CONFIGURATION}"
-DATASET_NAME = re.compile(r"Dataset\d{3}_.+")
+DATASET_NAME = re.compile(r"Dataset\d{3}_[^/\\\0]+")  # one folder, of any name
 # where neither the user nor the path names a dataset; plain prediction never asks for it
 NO_DATASET = "Dataset999_S2CAImported"
-NEW = "new"  # the model while it is written
 
 
 def import_checkpoints(
@@ -58,27 +55,19 @@ def import_checkpoints(
         The model's folder.
 
     Raises:
-        UserError: if a file is not what it should be, or the folder exists; then nothing is
-            written.
+        UserError: if a file is not what it should be, or the folder exists or holds anything but
+            an imported model; then nothing is written.
     """
     dataset_name = _dataset_name(dataset, output)
     folder = _model_folder(output, dataset_name if dataset is not None else None)
+    check_apart(folder, *files)
     try:
-        if _in_use(folder) and not overwrite:
-            raise UserError(
-                f"{folder} exists; choose another folder, or add --overwrite to replace it"
-            )
-        if _in_use(folder) and not is_imported(folder):
-            raise UserError(
-                f"{folder} holds something else than an imported model, which --overwrite does not "
-                f"replace; choose another folder"
-            )
-        place = folder.resolve()  # of a link, where it points to
-        with _workshop(place) as workshop:
-            _write_model(workshop / NEW, files, dataset=dataset_name, trust=trust)
-            _move_into_place(workshop, place)
+        with replaced_folder(folder, overwrite=overwrite) as new:
+            if folder.exists() and any(folder.iterdir()):
+                check_own_files(folder)
+            _write_model(new, files, dataset=dataset_name, trust=trust)
     except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
+        raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
     return folder
 
 
@@ -101,7 +90,6 @@ def _write_model(folder: Path, files: Sequence[Path], *, dataset: str, trust: bo
         architecture = translated.architecture
         if first is None:
             first = architecture
-            folder.mkdir()
             source = ", ".join(file.name for file in files)
             write_model_files(folder, architecture, dataset=dataset, source=source)
         elif architecture != first:
@@ -110,6 +98,7 @@ def _write_model(folder: Path, files: Sequence[Path], *, dataset: str, trust: bo
                 f"one model; import them one by one. {_differences(architecture, first)}"
             )
         write_fold(folder, fold, weights=weights, architecture=architecture)
+    write_manifest(folder)
 
 
 def _differences(architecture: Architecture, other: Architecture) -> str:
@@ -121,34 +110,6 @@ def _differences(architecture: Architecture, other: Architecture) -> str:
     )
 
 
-@contextmanager
-def _workshop(place: Path) -> Iterator[Path]:
-    """A folder of our own on the disk of a place whose parents need not exist yet."""
-    parent = next(folder for folder in place.parents if folder.exists())
-    workshop = Path(tempfile.mkdtemp(prefix=".s2ca-import-", dir=parent))
-    try:
-        yield workshop
-    finally:
-        shutil.rmtree(workshop / NEW, ignore_errors=True)
-        with suppress(OSError):  # if an old model could not be put back, it stays here
-            workshop.rmdir()
-
-
-def _move_into_place(workshop: Path, place: Path) -> None:
-    """Put the new model there, and back what was there before if that fails."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    if not place.exists():
-        (workshop / NEW).rename(place)
-        return
-    old = place.rename(workshop / "old")
-    try:
-        (workshop / NEW).rename(place)
-    except BaseException:
-        old.rename(place)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def _dataset_name(dataset: str | None, output: Path | None) -> str:
     if dataset is None:
         parts = () if output is None else output.absolute().parts
@@ -156,13 +117,17 @@ def _dataset_name(dataset: str | None, output: Path | None) -> str:
         return named[-1] if named else NO_DATASET
     if DATASET_NAME.fullmatch(dataset):
         return dataset
+    unknown = UserError(
+        f"--dataset {dataset}: nnU-Net knows no such dataset; give the id of one that lies in "
+        "nnUNet_raw, nnUNet_preprocessed or nnUNet_results, or a whole name like "
+        "Dataset043_BraTS2019"
+    )
+    if not dataset.isdecimal():  # nnU-Net takes anything that starts as a name for one
+        raise unknown
     try:
         return str(maybe_convert_to_dataset_name(dataset))
     except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"nnU-Net knows no dataset {dataset}; give the id of one that lies in nnUNet_raw, "
-            f"nnUNet_preprocessed or nnUNet_results, or a whole name like Dataset043_BraTS2019"
-        ) from error
+        raise unknown from error
 
 
 def _model_folder(output: Path | None, dataset: str | None) -> Path:
@@ -172,15 +137,11 @@ def _model_folder(output: Path | None, dataset: str | None) -> Path:
         output = output.absolute()
         return output / MODEL_NAME if DATASET_NAME.fullmatch(output.name) else output
     if dataset is None:
-        raise UserError("say where the model shall go: -o FOLDER, or --dataset ID")
+        raise UserError("name a place for the model: -o FOLDER, or --dataset ID")
     if not nnUNet_results.is_set():
-        raise UserError("nnUNet_results is not set; set it, or say -o FOLDER")
+        raise UserError("nnUNet_results is not set; set it, or use -o FOLDER")
     return Path(get_output_folder(dataset, TRAINER, PLANS_NAME, CONFIGURATION)).absolute()
 
 
 def _is_results_folder(folder: Path) -> bool:
     return nnUNet_results.is_set() and Path(nnUNet_results).resolve() == folder.resolve()
-
-
-def _in_use(folder: Path) -> bool:
-    return folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))

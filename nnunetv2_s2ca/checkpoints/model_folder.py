@@ -108,15 +108,6 @@ def write_fold(
         raise OSError("PyTorch could not save the weights; is the disk full?") from error
 
 
-def is_imported(folder: Path) -> bool:
-    """Whether a folder is an imported model, and no training has made it its own since."""
-    dataset_json = folder / "dataset.json"
-    if not dataset_json.is_file():
-        return False
-    # bytes, since another program's file need not be UTF-8
-    return f'"{IMPORTER}"'.encode() in dataset_json.read_bytes()
-
-
 def make_plans(architecture: Architecture, *, dataset: str) -> dict[str, Any]:
     """The plans by which nnU-Net treats a patient as the authors' program does."""
     patch_size = architecture.patch_size

@@ -15,6 +15,7 @@ from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
 from nnunetv2_s2ca.checkpoints.names import authors_name, unused_names
 from nnunetv2_s2ca.checkpoints.reading import AuthorsCheckpoint
 from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.text import excerpt
 
 STRIDES = ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
 BRANCH_LEVELS = (2, 3)
@@ -83,11 +84,17 @@ def translate_checkpoint(checkpoint: AuthorsCheckpoint) -> TranslatedCheckpoint:
             shape, no weights, or not finite.
     """
     found = checkpoint.weights
+    hollow = [name for name, tensor in found.items() if _is_hollow(tensor)]
+    if hollow:
+        raise UserError(
+            f"{checkpoint.path} holds fewer numbers than the shapes of its entries say: "
+            f"{_enumerate(map(excerpt, hollow), limit=3)}. No training saves such a checkpoint"
+        )
     try:
         architecture = _find_architecture(found)
         network = architecture.build().state_dict()
     except (ArithmeticError, IndexError, RuntimeError, ValueError) as error:
-        reason = f"from whose sizes no S2CA-Net can be made ({error})"
+        reason = f"from whose sizes no S2CA-Net can be made ({excerpt(str(error))})"
         raise _not_s2ca_net(checkpoint, reason) from error
     ours = {authors_name(name): name for name in network}
     if ours.keys().isdisjoint(found):
@@ -103,9 +110,9 @@ def translate_checkpoint(checkpoint: AuthorsCheckpoint) -> TranslatedCheckpoint:
     }
     trouble = {
         "missing": [name for name in expected if name not in given],
-        "left over": [name for name in found if name not in known],
+        "left over": [excerpt(name) for name in found if name not in known],
         "of a wrong shape": [
-            f"{name} {list(tensor.shape)} instead of {list(expected[name].shape)}"
+            f"{name} {excerpt(str(list(tensor.shape)))} instead of {list(expected[name].shape)}"
             for name, tensor in given.items()
             if tensor.shape != expected[name].shape
         ],
@@ -131,11 +138,18 @@ def translate_checkpoint(checkpoint: AuthorsCheckpoint) -> TranslatedCheckpoint:
 
 
 def _not_s2ca_net(checkpoint: AuthorsCheckpoint, why: str) -> UserError:
+    some = _enumerate(map(excerpt, checkpoint.weights), limit=3)
     return UserError(
-        f"{checkpoint.path} holds {len(checkpoint.weights)} entries, such as "
-        f"{_enumerate(checkpoint.weights, limit=3)}, {why}. Expected the state dict of the "
-        f"authors' network"
+        f"{checkpoint.path} holds {len(checkpoint.weights)} entries, such as {some}, {why}. "
+        "Expected the state dict of the authors' network"
     )
+
+
+def _is_hollow(tensor: Tensor) -> bool:
+    """Whether a tensor repeats numbers of its storage, so that its shape costs nothing to claim."""
+    if tensor.layout is not torch.strided or tensor.is_meta:
+        return False  # no weight
+    return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
 
 
 def _is_weight(tensor: Tensor, expected: Tensor) -> bool:

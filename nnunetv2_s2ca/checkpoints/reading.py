@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ import torch
 from torch import Tensor
 from torch.serialization import MAGIC_NUMBER
 
+from nnunetv2_s2ca.checkpoints.archive import ZIP_MAGIC, check_archive, damaged_file
 from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.text import excerpt
 
+LATEST_EPOCH = 10**9
 WEIGHTS = "net"  # the key of the state dict in the authors' files
 PARALLEL = "module."
 # what PyTorch's files begin with: a zip archive's header, or a number pickled by any protocol
-TORCH_MAGIC = (b"PK\x03\x04", *(pickle.dumps(MAGIC_NUMBER, protocol=n) for n in range(2, 6)))
+TORCH_MAGIC = (ZIP_MAGIC, *(pickle.dumps(MAGIC_NUMBER, protocol=n) for n in range(2, 6)))
 
 
 @dataclass(frozen=True)
@@ -60,18 +64,21 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> AuthorsCheckpoint:
         path=path,
         weights={name.removeprefix(prefix): weights[name] for name in weights},
         parallel=bool(prefix),
-        keys=tuple(map(str, content)) if wrapped else (),
-        epoch=epoch if isinstance(epoch, int) else None,
+        keys=tuple(map(_key, content)) if wrapped else (),
+        epoch=epoch if isinstance(epoch, int) and 0 <= epoch < LATEST_EPOCH else None,
     )
 
 
 def _load(path: Path, *, trust: bool) -> Any:
+    check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle's versions; what cannot be read, raises
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise _too_large(path) from error
     except Exception as error:  # a damaged file can make the reader raise anything
         if not _has_torch_format(path):
             raise _damaged(path, error) from error
@@ -81,9 +88,11 @@ def _load(path: Path, *, trust: bool) -> Any:
         return torch.load(path, map_location="cpu", weights_only=False)
     except (ImportError, AttributeError) as error:
         raise UserError(
-            f"{path} needs code that is not installed here ({error}); install it, or say where it "
-            f"is with PYTHONPATH"
+            f"{path} needs code that is not installed here ({excerpt(str(error))}); install it, or "
+            "add its folder to PYTHONPATH"
         ) from error
+    except MemoryError as error:
+        raise _too_large(path) from error
     except Exception as error:  # likewise
         raise _damaged(path, error) from error
 
@@ -103,7 +112,7 @@ def _refused(path: Path, error: Exception) -> UserError:
     if needs is None:
         return _damaged(path, error)
     return UserError(
-        f"{path} holds more than weights ({needs[1] or needs[2]}): reading it could run "
+        f"{path} holds more than weights ({excerpt(needs[1] or needs[2])}): reading it could run "
         f"any code that its maker put in. If you trust its maker, add --trust"
     )
 
@@ -112,9 +121,12 @@ def _damaged(path: Path, error: Exception) -> UserError:
     # behind PyTorch's long advice to read with less care, if there, and before more of it
     reason = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
     reason = re.split(r"\n|\. ", reason.strip())[0] or "it ends too early"
+    return damaged_file(path, f"{type(error).__name__}: {reason}")
+
+
+def _too_large(path: Path) -> UserError:
     return UserError(
-        f"{path} is no PyTorch checkpoint, or a damaged one ({type(error).__name__}: {reason}). "
-        f"Compare its size with the source's, and download it again"
+        f"{path} needs more memory than there is; close other programs, or use a larger machine"
     )
 
 
@@ -129,6 +141,11 @@ def _is_state_dict(value: Any) -> bool:
 def _describe(content: Any) -> str:
     if not isinstance(content, Mapping):
         return f"an object of type {type(content).__name__}"
-    keys = [str(key) for key in content]
-    more = ", …" if len(keys) > 5 else ""
-    return f"a dict with the keys {', '.join(keys[:5])}{more}" if keys else "an empty dict"
+    keys = [_key(key) for key in islice(content, 5)]
+    more = ", …" if len(content) > len(keys) else ""
+    return f"a dict with the keys {', '.join(keys)}{more}" if keys else "an empty dict"
+
+
+def _key(key: Any) -> str:
+    # another type's text can be endless: a tuple may hold itself many times over
+    return excerpt(key) if isinstance(key, str) else f"a {type(key).__name__}"

@@ -23,7 +23,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_s2ca import startup
 from nnunetv2_s2ca.checkpoints.importing import (
     MODEL_NAME,
-    NEW,
     NO_DATASET,
     import_checkpoints,
     prediction_command,
@@ -60,6 +59,7 @@ def test_model_folder_is_complete(tmp_path, file):
         "plans.json",
         "dataset.json",
         "dataset_fingerprint.json",
+        "s2ca_import.json",
         *(
             f"fold_{fold}/{name}"
             for fold in (0, 1)
@@ -262,9 +262,9 @@ def test_output_and_dataset_decide_folder_and_name(tmp_path, file, output, datas
 
 
 def test_place_that_cannot_be_is_refused(nnunet_folders, file, monkeypatch):
-    with pytest.raises(UserError, match="no dataset 43"):
+    with pytest.raises(UserError, match="--dataset 43: nnU-Net knows no such"):
         import_checkpoints([file], output=nnunet_folders / "model", dataset="43")
-    with pytest.raises(UserError, match="no dataset BraTS"):
+    with pytest.raises(UserError, match="--dataset BraTS: nnU-Net knows no such"):
         import_checkpoints([file], output=nnunet_folders / "model", dataset="BraTS")
     with pytest.raises(UserError, match=r"-o FOLDER, or --dataset ID"):
         import_checkpoints([file])
@@ -272,9 +272,9 @@ def test_place_that_cannot_be_is_refused(nnunet_folders, file, monkeypatch):
     with pytest.raises(UserError, match="nnUNet_results is not set"):
         import_checkpoints([file], dataset="Dataset043_BraTS2019")
     (nnunet_folders / "occupied").write_text("")
-    with pytest.raises(UserError, match="cannot write"):
+    with pytest.raises(UserError, match="occupied"):
         import_checkpoints([file], output=nnunet_folders / "occupied" / "model")
-    with pytest.raises(UserError, match=r"cannot write .*: File name too long"):
+    with pytest.raises(UserError, match=r"cannot be .*: File name too long"):
         import_checkpoints([file], output=nnunet_folders / ("m" * 300))
 
 
@@ -294,8 +294,9 @@ def test_overwrite_spares_what_is_no_imported_model(tmp_path, file):
     (model / "dataset.json").write_bytes(b'{"name": "\xfc"}')
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers" / "thesis.tex").write_text("")
-    for folder in (model, tmp_path / "papers"):
-        with pytest.raises(UserError, match="something else than an imported model"):
+    message = {model: "dataset.json was added or changed", tmp_path / "papers": "something other"}
+    for folder, words in message.items():
+        with pytest.raises(UserError, match=words):
             import_checkpoints([file], output=folder, overwrite=True)
     assert (tmp_path / "papers" / "thesis.tex").exists()
 
@@ -318,12 +319,12 @@ def test_old_model_is_put_back_if_the_new_one_cannot_take_its_place(tmp_path, fi
     rename = Path.rename
 
     def rename_no_new_model(path, target):
-        if path.name == NEW:
+        if path.name == ".model.partial":
             raise OSError(errno.EIO, "Input/output error")
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", rename_no_new_model)
-    with pytest.raises(UserError, match=r"cannot write .*model: Input/output error"):
+    with pytest.raises(UserError, match="cannot be written: Input/output error"):
         import_checkpoints([file], output=model, overwrite=True)
     assert (model / "fold_1").exists()
     assert {path.name for path in tmp_path.iterdir()} == {"model", file.name}
@@ -422,7 +423,7 @@ def test_full_disk_is_told(tmp_path, file, monkeypatch):
         raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 704 vs 598")
 
     monkeypatch.setattr(torch, "save", save)
-    with pytest.raises(UserError, match=r"cannot write .*model: .*is the disk full"):
+    with pytest.raises(UserError, match=r"model cannot be written: .*is the disk full"):
         import_checkpoints([file], output=tmp_path / "model")
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
@@ -435,6 +436,4 @@ def test_command_prints_no_warning_of_its_dependencies(tmp_path):
     run = subprocess.run(
         [sys.executable, "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert run.stderr.splitlines() == [
-        "s2ca import-checkpoint: error: cannot read nowhere.pkl: No such file or directory"
-    ]
+    assert run.stderr.splitlines() == ["s2ca import-checkpoint: error: nowhere.pkl does not exist"]
