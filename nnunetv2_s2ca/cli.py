@@ -53,6 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return finish(command, UserError(in_options(str(error), args.parser)))
     except (OSError, MemoryError, KeyboardInterrupt) as error:
         return finish(command, error)
+    except ImportError as error:
+        if "failed to map segment" not in str(error):  # the system's words for too little memory
+            raise
+        return finish(command, MemoryError())
     except SystemExit as ending:  # of the parser, or by a signal
         raise SystemExit(finish(command) or ending.code) from None
     return finish(command) or code or 0

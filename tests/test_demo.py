@@ -169,7 +169,7 @@ def test_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch, state)
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr("pathlib.Path.write_text", refuse)
-    with pytest.raises(UserError, match=r"Permission denied.*give a folder"):
+    with pytest.raises(UserError, match=r"demo_state\.json cannot be written: Permission denied"):
         run_demo(tmp_path)
 
 
@@ -243,7 +243,7 @@ def test_termination_ends_the_jobs_and_their_children(tmp_path):
         assert process.poll() is None
         time.sleep(0.05)
     process.terminate()
-    assert process.wait(60) == 128 + signal.SIGTERM
+    assert process.wait(600) == 128 + signal.SIGTERM
     assert not child_runs(tmp_path)
 
 
@@ -261,15 +261,21 @@ def test_no_more_jobs_at_once_than_asked(tmp_path):
 
 
 def test_status_tells_the_epoch(tmp_path, monkeypatch):
-    monkeypatch.setattr("nnunetv2_s2ca.demo.processes.STATUS_INTERVAL", 0.5)
+    monkeypatch.setattr("nnunetv2_s2ca.demo.processes.STATUS_INTERVAL", 0.1)
     program = (
-        "import time\n"
+        "import pathlib, time\n"
         "print('2026-01-01 10:00:00.1: Epoch 7', flush=True)\n"
         "print('2026-01-01 10:00:00.2: Current learning rate: 0.001', flush=True)\n"
-        "time.sleep(3)\n"
+        "while not pathlib.Path('said').exists():\n"
+        "    time.sleep(0.1)\n"
     )
-    said = run([Job("fold 1", python(program), tmp_path / "log")], tmp_path)
-    assert "fold 1: epoch 7" in said
+
+    def say(line):
+        if line == "fold 1: epoch 7":
+            (tmp_path / "said").touch()
+
+    job = Job("fold 1", python(program), tmp_path / "log")
+    run_jobs([job], at_once=1, environment=dict(os.environ), folder=tmp_path, say=say)
 
 
 @pytest.mark.slow

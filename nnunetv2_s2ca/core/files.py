@@ -30,13 +30,12 @@ def check_output_folder(folder: Path) -> None:
     try:
         nearest = next(place for place in (place, *place.parents) if place.exists())
         if not nearest.is_dir():
-            raise UserError(f"{nearest} is a file; name a folder for the output (`output`)")
+            raise UserError(f"{nearest} is a file; expected a folder for the output")
         with tempfile.TemporaryFile(dir=nearest) as file:
             file.write(bytes(4096))
     except OSError as error:
         raise UserError(
-            f"{folder} cannot be written to: {error.strerror or error}; name another folder for "
-            "the output (`output`)"
+            f"{folder} cannot be written to: {error.strerror or error}; name another folder"
         ) from error
 
 

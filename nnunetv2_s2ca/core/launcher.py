@@ -25,13 +25,12 @@ ENTRY_POINTS = {
     "nnUNetv2_predict": ("nnunetv2.inference.predict_from_raw_data", "predict_entry_point"),
     "s2ca": ("nnunetv2_s2ca.cli", "main"),
 }
+CORES = "S2CA_CORES"  # variable with the number of cores that a command counts
 GRACE = 10.0  # seconds between asking processes to end and killing them
 OWNER_INTERVAL = 0.5  # seconds between looking whether the owner still lives
 
 
-def command_line(
-    name: str, *arguments: object, cores: int | None = None, owners: Sequence[int] = ()
-) -> list[str]:
+def command_line(name: str, *arguments: object, owners: Sequence[int] = ()) -> tuple[str, ...]:
     """The command line that does what a command of nnU-Net, or `s2ca`, does.
 
     Start it in a session of its own (`start_new_session`), so that all its processes can be found.
@@ -39,28 +38,28 @@ def command_line(
     Args:
         name: Of the command, one of `ENTRY_POINTS`.
         arguments: Of the command.
-        cores: Cores that it counts on this machine; `None` for those that there are.
         owners: Processes without which it is of no use: it ends as soon as one of them has ended.
     """
-    options = f"cores={cores}, owners={list(owners)}"
-    program = f"from {__name__} import launch; launch({name!r}, {options})"
-    return [sys.executable, "-c", program, *map(str, arguments)]
+    program = f"from {__name__} import launch; launch({name!r}, owners={list(owners)})"
+    return (sys.executable, "-c", program, *map(str, arguments))
 
 
 def share_of_cores(cores: int | None) -> dict[str, str]:
-    """Environment that holds nnU-Net's threads and workers to so many cores; `None` for all."""
+    """Environment that holds a command's threads and workers to so many cores; `None` for all."""
     if cores is None:
         return {}
     workers = {"nnUNet_n_proc_DA": cores, "nnUNet_def_n_proc": cores}
     unset = {name: value for name, value in workers.items() if name not in os.environ}
-    return {name: str(value) for name, value in ({"OMP_NUM_THREADS": cores} | unset).items()}
+    own = {CORES: cores, "OMP_NUM_THREADS": cores}
+    return {name: str(value) for name, value in (own | unset).items()}
 
 
-def launch(name: str, *, cores: int | None, owners: Sequence[int]) -> None:
+def launch(name: str, *, owners: Sequence[int]) -> None:
     """Be the command: what `command_line` runs in the new process."""
     if owners:
         threading.Thread(target=_end_with, args=(owners,), daemon=True).start()
-    if cores is not None:
+    if CORES in os.environ:
+        cores = int(os.environ[CORES])
         # With `-device cpu` nnU-Net asks for as many threads as it counts cores.
         # OMP_THREAD_LIMIT is no way out: oneDNN waits for ever for the threads that it holds back.
         multiprocessing.cpu_count = lambda: cores  # type: ignore[assignment]

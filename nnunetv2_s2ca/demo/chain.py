@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 
 from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.files import write_text
+from nnunetv2_s2ca.core.paths import resolved
 from nnunetv2_s2ca.demo.picture import draw_predictions
 from nnunetv2_s2ca.demo.processes import (
     Job,
@@ -21,6 +23,7 @@ from nnunetv2_s2ca.demo.processes import (
     s2ca_command,
 )
 from nnunetv2_s2ca.demo.scores import REGIONS, Scores, score_folder
+from nnunetv2_s2ca.demo.state import check_result, open_output, write_state
 from nnunetv2_s2ca.synthetic.brats import write_brats2019
 
 DATASET_ID, HELD_OUT_ID = 43, 44
@@ -28,7 +31,6 @@ CONFIGURATION = "3d_fullres"
 NUM_FOLDS = 5  # nnU-Net's
 TRAINING_MEMORY = 3e9  # bytes that the training of a fold takes
 
-STATE_FILE = "demo_state.json"
 REPORT_FILE = "demo_report.md"
 PICTURE_FILE = "demo_slices.png"
 
@@ -129,7 +131,15 @@ def run_demo(
     Raises:
         UserError: if `output` holds something else or cannot be written to, or a step fails.
     """
-    return _Chain(Path(output).resolve(), settings or DemoSettings(), say).run()
+    folder = resolved(Path(output))
+    try:
+        return _Chain(folder, settings or DemoSettings(), say).run()
+    except OSError as error:
+        where = f": {error.filename}" if error.filename is not None else ""
+        raise UserError(
+            f"{folder} cannot be used ({error.strerror or error}{where}); give a folder that you "
+            "may write to, on a disk with room"
+        ) from error
 
 
 class _Chain:
@@ -140,28 +150,47 @@ class _Chain:
         self.brats, self.held_out = output / "BraTS2019_synthetic", output / "BraTS2019_held_out"
         self.predictions = output / "predictions"
         self.logs = output / "logs"
-        self.done = _open_output(output, settings)
 
     def run(self) -> DemoResult:
         settings = self.settings
+        noted = json.loads(json.dumps(asdict(settings)))
         count = settings.patients + settings.held_out
-        steps: list[tuple[str, Callable[[], None]]] = [
-            (f"make up {count} patients", self.make_patients),
-            ("convert them to nnU-Net's format", self.convert),
-            ("plan, preprocess and split into folds", self.plan),
-            (f"train folds {', '.join(map(str, settings.folds))}", self.train),
-            (f"predict {settings.held_out} held-out patients", self.predict),
+        # how a step is announced, the step, and the last that it makes
+        steps: list[tuple[str, Callable[[], None], Callable[[], Path]]] = [
+            (f"make up {count} patients", self.make_patients, lambda: self.held_out),
+            (
+                "convert them to nnU-Net's format",
+                self.convert,
+                lambda: self._dataset("nnUNet_raw", HELD_OUT_ID) / "dataset.json",
+            ),
+            (
+                "plan, preprocess and split into folds",
+                self.plan,
+                lambda: self._dataset("nnUNet_preprocessed", DATASET_ID) / "splits_final.json",
+            ),
+            (
+                f"train folds {', '.join(map(str, settings.folds))}",
+                self.train,
+                lambda: self._validation(settings.folds[-1]),
+            ),
+            (
+                f"predict {settings.held_out} held-out patients",
+                self.predict,
+                lambda: self.predictions,
+            ),
         ]
         total = len(steps) + 1
+        done = open_output(self.output, noted, steps=[step.__name__ for _, step, _ in steps])
         self.logs.mkdir(exist_ok=True)
-        for number, (title, step) in enumerate(steps, 1):
-            if step.__name__ in self.done:
+        for number, (title, step, result) in enumerate(steps, 1):
+            if step.__name__ in done:
+                check_result(self.output, step.__name__, result())
                 self.say(f"step {number}/{total}: {title}: done before")
                 continue
             self.say(f"step {number}/{total}: {title}")
             step()
-            self.done.append(step.__name__)
-            _write_state(self.output, settings, self.done)
+            done.append(step.__name__)
+            write_state(self.output, noted, done)
         self.say(f"step {total}/{total}: compare with the truth")
         return self.compare()
 
@@ -224,19 +253,16 @@ class _Chain:
     def predict(self) -> None:
         arguments = (
             *("-d", DATASET_ID, "-c", CONFIGURATION, "-tr", self.settings.trainer),
-            *("-i", self._raw(HELD_OUT_ID) / "imagesTr", "-o", self.predictions),
+            *("-i", self._dataset("nnUNet_raw", HELD_OUT_ID) / "imagesTr", "-o", self.predictions),
             *("-f", *self.settings.folds, "-device", self.settings.device),
             *("-npp", 0, "-nps", 0),  # no worker processes, which take longer to start
         )
         self._run_one("predict", nnunet_command("nnUNetv2_predict", *arguments))
 
     def compare(self) -> DemoResult:
-        model = self._raw(DATASET_ID).name
-        trained = f"{self.settings.trainer}__nnUNetPlans__{CONFIGURATION}"
-        results = self.output / "nnUNet_results" / model / trained
         result = DemoResult(
             folds={
-                fold: score_folder(results / f"fold_{fold}" / "validation", self.brats)
+                fold: score_folder(self._validation(fold), self.brats)
                 for fold in self.settings.folds
             },
             ensemble=score_folder(self.predictions, self.held_out),
@@ -244,7 +270,7 @@ class _Chain:
             picture=self.output / PICTURE_FILE,
         )
         draw_predictions(self.predictions, self.held_out, result.picture)
-        result.report.write_text(_report(result, self.settings), encoding="utf-8")
+        write_text(result.report, _report(result, self.settings))
         return result
 
     def _run_one(self, name: str, command: tuple[str, ...], **environment: str) -> None:
@@ -260,9 +286,14 @@ class _Chain:
             say=lambda line: self.say(f"  {line}"),
         )
 
-    def _raw(self, dataset_id: int) -> Path:
-        (folder,) = (self.output / "nnUNet_raw").glob(f"Dataset{dataset_id:03d}_*")
-        return folder
+    def _dataset(self, variable: str, dataset_id: int) -> Path:
+        """The folder of a dataset in one of nnU-Net's three folders."""
+        return self.output / variable / f"Dataset{dataset_id:03d}_BraTS2019"
+
+    def _validation(self, fold: int) -> Path:
+        """The folder with a fold's predictions of its own patients."""
+        trained = f"{self.settings.trainer}__nnUNetPlans__{CONFIGURATION}"
+        return self._dataset("nnUNet_results", DATASET_ID) / trained / f"fold_{fold}" / "validation"
 
 
 def scores_table(result: DemoResult) -> str:
@@ -294,56 +325,6 @@ tumour core, ET enhancing tumour.
 
 ![slices]({result.picture.name})
 """
-
-
-def _open_output(output: Path, settings: DemoSettings) -> list[str]:
-    """Make the folder, or find out which steps an earlier demo has done in it."""
-    try:
-        if (output / STATE_FILE).exists():
-            done = _read_state(output, settings)
-        elif output.exists() and (not output.is_dir() or any(output.iterdir())):
-            raise UserError(
-                f"{output} exists and is no demo's folder; give one that is empty or does not exist"
-            )
-        else:
-            output.mkdir(parents=True, exist_ok=True)
-            done = []
-        _write_state(output, settings, done)
-    except OSError as error:
-        raise UserError(
-            f"{output} cannot be used ({error.strerror}: {error.filename}); give a folder that you "
-            "may write to"
-        ) from error
-    return done
-
-
-def _read_state(output: Path, settings: DemoSettings) -> list[str]:
-    """The steps that an earlier demo of these settings has done."""
-    state = output / STATE_FILE
-    try:
-        content = json.loads(state.read_text(encoding="utf-8"))
-        earlier, done = content["settings"], content["done"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{state} is damaged, so how far the demo came is not known; give another folder, or "
-            f"delete {output}"
-        ) from error
-    if earlier != _as_json(settings):
-        raise UserError(
-            f"{output} holds a demo with other settings; give another folder, or delete it"
-        )
-    return done
-
-
-def _write_state(output: Path, settings: DemoSettings, done: list[str]) -> None:
-    unfinished = output / f"{STATE_FILE}.unfinished"
-    content = {"settings": _as_json(settings), "done": done}
-    unfinished.write_text(json.dumps(content, indent=2), encoding="utf-8")
-    unfinished.replace(output / STATE_FILE)
-
-
-def _as_json(settings: DemoSettings) -> dict:
-    return json.loads(json.dumps(asdict(settings)))
 
 
 def _cores() -> int:

@@ -4,40 +4,21 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.launcher import CORES, command_line, end
 from nnunetv2_s2ca.core.signals import signals_as_exceptions
 
 STATUS_INTERVAL = 20.0  # seconds
 TAIL_LINES = 20
-
-# nnU-Net's commands by the functions behind them: run by this very interpreter, they need no
-# scripts on the path.
-# With `-device cpu` nnU-Net asks for as many threads as it counts cores: here a job's share.
-# OMP_THREAD_LIMIT is no way out: oneDNN waits for ever for the threads that it holds back.
-_ENTRY_POINTS = {
-    "nnUNetv2_plan_and_preprocess": (
-        "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints",
-        "plan_and_preprocess_entry",
-    ),
-    "nnUNetv2_train": ("nnunetv2.run.run_training", "run_training_entry"),
-    "nnUNetv2_predict": ("nnunetv2.inference.predict_from_raw_data", "predict_entry_point"),
-}
-_PROGRAM = (
-    "import multiprocessing, os, sys; "
-    "multiprocessing.cpu_count = lambda: int(os.environ['OMP_NUM_THREADS']); "
-    "from {module} import {function} as run; sys.exit(run())"
-)
+DISK_IS_FULL = 2**20  # bytes, of which fewer are left
 
 
 @dataclass(frozen=True)
@@ -50,15 +31,13 @@ class Job:
 
 
 def nnunet_command(name: str, *arguments: object) -> tuple[str, ...]:
-    """The command line that does what `name`, one of nnU-Net's commands, does."""
-    module, function = _ENTRY_POINTS[name]
-    program = _PROGRAM.format(module=module, function=function)
-    return (sys.executable, "-c", program, *map(str, arguments))
+    """The command line of one of nnU-Net's commands, which ends with this process."""
+    return command_line(name, *arguments, owners=[os.getpid()])
 
 
 def s2ca_command(*arguments: object) -> tuple[str, ...]:
-    """The command line of `s2ca`, run by this interpreter."""
-    return (sys.executable, "-m", "nnunetv2_s2ca.cli", *map(str, arguments))
+    """The command line of `s2ca`, which ends with this process."""
+    return command_line("s2ca", *arguments, owners=[os.getpid()])
 
 
 def nnunet_environment(folder: Path, *, threads: int) -> dict[str, str]:
@@ -80,6 +59,7 @@ def nnunet_environment(folder: Path, *, threads: int) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",  # the logs are read while they grow
         # threads that wait let go of their core
         "OMP_NUM_THREADS": str(threads),
+        CORES: str(threads),
         "OMP_WAIT_POLICY": "PASSIVE",
     }
     # Windows takes names for equal that differ in case, and would get them twice
@@ -129,7 +109,7 @@ def run_jobs(
                     told = time.monotonic()
         finally:
             for process in running.values():
-                _kill(process)
+                end(process)
 
 
 def _start(job: Job, environment: Mapping[str, str], folder: Path) -> subprocess.Popen:
@@ -141,21 +121,8 @@ def _start(job: Job, environment: Mapping[str, str], folder: Path) -> subprocess
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
-
-
-def _kill(process: subprocess.Popen) -> None:
-    """End a process and its workers."""
-    try:
-        family = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        family = []
-    process.kill()
-    process.wait()
-    for member in family:
-        with suppress(psutil.NoSuchProcess):
-            member.kill()
-    psutil.wait_procs(family, timeout=10)
 
 
 def _status(log: Path) -> str:
@@ -170,8 +137,13 @@ def _status(log: Path) -> str:
 
 
 def _failure(job: Job, code: int) -> str:
+    failed = f"{job.name} failed with exit code {code}."
+    if shutil.disk_usage(job.log.parent).free < DISK_IS_FULL:
+        failed += " The disk is full."
     tail = "\n".join(f"    {line}" for line in _lines(job.log)[-TAIL_LINES:])
-    return f"{job.name} failed with exit code {code}. Its log, {job.log}, ends with:\n{tail}"
+    return (
+        f"{failed} Its log, {job.log}, ends with:\n{tail}" if tail else f"{failed} Its log is empty"
+    )
 
 
 def _lines(log: Path) -> list[str]:

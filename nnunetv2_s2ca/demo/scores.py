@@ -9,6 +9,8 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.nifti import READ_ERRORS
 from nnunetv2_s2ca.synthetic.tumour import ENHANCING, NECROSIS, OEDEMA
 
 # region → labels of the truth, as BraTS wrote it, and of predictions, as nnU-Net has it: told
@@ -28,11 +30,14 @@ def score_folder(predictions: Path, brats: Path) -> Scores:
     Args:
         predictions: holds `<case>.nii.gz` in nnU-Net's labels.
         brats: the BraTS 2019 folder that holds the cases with their truth.
+
+    Raises:
+        UserError: if there is none, or a file cannot be read.
     """
-    cases = [
-        score_case(read_volume(path), read_volume(truth_of(path, brats)))
-        for path in sorted(predictions.glob("*.nii.gz"))
-    ]
+    paths = sorted(predictions.glob("*.nii.gz"))
+    if not paths:
+        raise UserError(f"{predictions} holds no predictions; delete the demo and start it anew")
+    cases = [score_case(read_volume(path), read_volume(truth_of(path, brats))) for path in paths]
     return {region: float(np.mean([case[region] for case in cases])) for region in REGIONS}
 
 
@@ -52,13 +57,20 @@ def score_case(prediction: NDArray, truth: NDArray) -> Scores:
 def truth_of(prediction: Path, brats: Path) -> Path:
     """The truth of a predicted case."""
     case = prediction.name.removesuffix(".nii.gz")
-    (path,) = brats.glob(f"*/{case}/{case}_seg.nii.gz")
-    return path
+    found = list(brats.glob(f"*/{case}/{case}_seg.nii.gz"))
+    if not found:
+        raise UserError(f"{brats} holds no patient {case}; delete the demo and start it anew")
+    return found[0]
 
 
 def read_volume(path: Path) -> NDArray:
     """The voxels (X, Y, Z) of a NIfTI file."""
-    return np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
+    try:
+        return np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
+    except READ_ERRORS as error:
+        raise UserError(
+            f"{path} cannot be read ({error}); delete the demo and start it anew"
+        ) from error
 
 
 def _dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

@@ -66,7 +66,7 @@ class NnUNetJob(ABC):
         owners = [os.getpid()] if self.owner is None else [os.getpid(), self.owner]
         with signals_as_exceptions():
             process = subprocess.Popen(
-                command_line(*command, cores=self.cores, owners=owners),
+                command_line(*command, owners=owners),
                 env=environment,
                 start_new_session=True,
                 pass_fds=[lock.descriptor] if lock else [],

@@ -25,7 +25,7 @@ def ensure_splits(model: Model) -> int:
     """
     folder = nnunet_folder("nnUNet_preprocessed") / model.dataset
     splits = folder / "splits_final.json"
-    if not splits.is_file():
+    if not splits.exists():
         from nnunetv2.utilities.crossval_split import generate_crossval_split
 
         from nnunetv2_s2ca.dataset_conversion.record import RECORD

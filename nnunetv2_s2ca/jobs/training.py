@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.files import check_output_folder
 from nnunetv2_s2ca.core.lock import Lock, lock_fold, training_in
 from nnunetv2_s2ca.jobs.backends import LocalBackend, SlurmBackend
 from nnunetv2_s2ca.jobs.command import NnUNetJob
@@ -87,9 +88,11 @@ def cross_validate(
         report: Takes one line for each thing that happens.
 
     Raises:
-        UserError: The dataset is not preprocessed, a fold is not in the split, or SLURM cannot be
-            reached.
+        UserError: The dataset is not preprocessed, its split is damaged or lacks a fold, the
+            results cannot be written, or SLURM cannot be reached.
     """
+    results = nnunet_folder("nnUNet_results")
+    check_output_folder(results)
     number = ensure_splits(models[0])
     chosen = range(number) if folds is None else list(dict.fromkeys(folds))
     if any(fold not in range(number) for fold in chosen):
@@ -113,7 +116,7 @@ def cross_validate(
                 failed[job.name] = busy
             else:
                 jobs.append(job)
-    logs = nnunet_folder("nnUNet_results") / models[0].dataset / LOGS
+    logs = results / models[0].dataset / LOGS
     if isinstance(backend, LocalBackend):
         failed |= run_locally(jobs, backend, logs=logs, report=report) if jobs else {}
         return CrossValidation(skipped, failed, {})

@@ -16,6 +16,7 @@ import pytest
 
 from nnunetv2_s2ca.synthetic.brats import write_brats2019
 from tests.commands import extract_fingerprint, run
+from tests.jobs.conftest import MINUTES
 
 DATASET = "Dataset043_BraTS2019"
 TRAINERS = ("TinyDefault", "TinyS2CA")
@@ -126,7 +127,7 @@ def _kill_half_way(command: tuple[object, ...], model: Path) -> Path:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    end = time.monotonic() + 180
+    end = time.monotonic() + MINUTES
     try:
         while not (begun := sorted(model.glob("fold_*/checkpoint_*.pth"))):
             assert time.monotonic() < end, "no checkpoint in time"

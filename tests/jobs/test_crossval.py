@@ -13,7 +13,6 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 from contextlib import suppress
 
 import psutil
@@ -31,7 +30,7 @@ from nnunetv2_s2ca.jobs.folds import FoldState, Model, find_dataset, fold_state
 from nnunetv2_s2ca.jobs.splits import ensure_splits
 from nnunetv2_s2ca.jobs.training import TrainFold
 from tests.dataset_conversion.made_up import write_case
-from tests.jobs.conftest import DATASET, wait_for
+from tests.jobs.conftest import DATASET, MINUTES, wait_for
 
 
 def crossval(*options: str) -> int:
@@ -133,9 +132,8 @@ def test_a_failed_fold_is_named_with_its_log_and_the_others_go_on(nnunet, calls,
 
 def test_parallel_jobs_overlap_and_share_the_cores(nnunet, calls, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    assert crossval("-f", "0", "1", "--parallel", "2", "-tr", "nnUNetTrainerSlow") == 0
+    assert crossval("-f", "0", "1", "--parallel", "2", "-tr", "nnUNetTrainerMeeting") == 0
     first, second = calls()
-    assert abs(first["start"] - second["start"]) < 1
     # nnU-Net asks multiprocessing for the cores of the machine and gives torch as many threads
     assert [call["cores"] for call in (first, second)] == [4, 4]
     assert [call["threads"] for call in (first, second)] == ["4", "4"]
@@ -152,7 +150,7 @@ def test_a_single_job_has_all_cores_and_no_gpu_unless_given(nnunet, calls):
 def test_each_job_sees_the_gpu_of_its_slot(nnunet, calls):
     from nnunetv2_s2ca.jobs.training import cross_validate
 
-    model = Model(DATASET, "3d_fullres", "nnUNetTrainerSlow")
+    model = Model(DATASET, "3d_fullres", "nnUNetTrainerMeeting")
     backend = LocalBackend(gpus=("2", "GPU-5a"))
     outcome = cross_validate([model], backend, device="cuda", folds=[0, 1])
     assert not outcome.failed
@@ -277,7 +275,7 @@ def test_a_fold_killed_half_way_is_resumed_by_the_next_call(nnunet, calls):
     thread.start()
     wait_for(calls)
     os.kill(calls()[0]["pid"], signal.SIGKILL)
-    thread.join(30)
+    thread.join()
     assert outcome["code"] == 1
     assert crossval("-f", "0", "-tr", "nnUNetTrainerLong") == 0
     assert [call["arguments"][-1] for call in calls()] == ["--npz", "--c"]
@@ -326,10 +324,10 @@ def is_training(call: dict) -> bool:
 def test_a_signal_that_ends_the_command_ends_its_trainings(start_crossval, calls, number, send):
     process = start_crossval()
     send(process.pid, number)
-    printed, _ = process.communicate(timeout=20)
+    printed, _ = process.communicate(timeout=MINUTES)
     assert process.returncode == 128 + number
     assert "interrupted" in printed
-    wait_for(lambda: not is_training(calls()[0]), 5)
+    wait_for(lambda: not is_training(calls()[0]))
     assert crossval("-f", "0", "-tr", LONG) == 0
     assert [call["arguments"][-1] for call in calls()] == ["--npz", "--c"]
 
@@ -344,16 +342,16 @@ def test_a_terminal_that_closes_ends_the_trainings(start_crossval, calls):
     )
     os.close(theirs)
     os.close(ours)
-    process.wait(20)
-    wait_for(lambda: not is_training(calls()[0]), 5)
+    process.wait(MINUTES)
+    wait_for(lambda: not is_training(calls()[0]))
 
 
 def test_a_hangup_leaves_the_command_alone_under_nohup(start_crossval, calls):
     process = start_crossval("nohup")
     os.killpg(process.pid, signal.SIGHUP)
-    time.sleep(1)
-    assert process.poll() is None
-    assert is_training(calls()[0])
+    os.kill(process.pid, signal.SIGTERM)
+    process.communicate(timeout=MINUTES)
+    assert process.returncode == 128 + signal.SIGTERM
 
 
 def test_what_outlives_a_killed_command_is_not_trained_a_second_time(start_crossval, calls, capsys):
@@ -367,7 +365,7 @@ def test_what_outlives_a_killed_command_is_not_trained_a_second_time(start_cross
     command = printed.split("to end it there: ")[1].split(")")[0]
     assert is_training(training)
     subprocess.run(command, shell=True, check=True)
-    wait_for(lambda: not training_in(Model(DATASET, "3d_fullres", LONG).fold(0)), 5)
+    wait_for(lambda: not training_in(Model(DATASET, "3d_fullres", LONG).fold(0)))
     assert crossval("-f", "0", "-tr", LONG) == 0
     assert [call["arguments"][-1] for call in calls()] == ["--npz", "--c"]
 

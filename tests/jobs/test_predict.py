@@ -4,27 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nnunetv2_s2ca.cli import main
-
-
-@pytest.fixture
-def images(nnunet):
-    folder = nnunet / "images"
-    folder.mkdir()
-    for case in range(5):
-        for channel in range(4):
-            (folder / f"case_{case}_{channel:04d}.nii.gz").touch()
-    return folder
-
-
-def predict(nnunet, *options: str) -> int:
-    return main(
-        [
-            *("predict", "-i", str(nnunet / "images"), "-o", str(nnunet / "out")),
-            *("-d", "43", "-c", "3d_fullres", "-f", "0", "1", "-device", "cpu"),
-            *options,
-        ]
-    )
+from tests.jobs.conftest import predict
 
 
 def test_parts_together_predict_every_case_once(nnunet, images, calls):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -153,7 +154,7 @@ def test_parts_of_a_prediction_that_are_queued_are_not_submitted_twice(slurm, pr
 def test_a_whole_prediction_is_not_submitted(nnunet, slurm, predict, capsys):
     (nnunet / "out").mkdir()
     for case in range(6):
-        (nnunet / f"out/case_{case}.nii.gz").touch()
+        shutil.copy(nnunet / "predicted.nii.gz", nnunet / f"out/case_{case}.nii.gz")
     assert predict() == 0
     assert not submitted(slurm)
     assert "6 cases are in" in capsys.readouterr().out

@@ -175,4 +175,4 @@ def test_nothing_is_downloaded():
         "from nnunetv2_s2ca.synthetic.patient import make_patient\n"
         "make_patient(0, shape=(30, 30, 30), spacing=6.0)\n"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=600)
