@@ -30,6 +30,9 @@ from nnunetv2_s2ca.demo.processes import (
 from nnunetv2_s2ca.demo.scores import score_case, score_folder
 from nnunetv2_s2ca.synthetic.brats import write_brats2019
 from tests.perfect_predictions import write_perfect_predictions
+from tests.waiting import MINUTES
+
+BRATS_TO_NNUNET = {0: 0, 1: 2, 2: 1, 4: 3}
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +246,7 @@ def test_termination_ends_the_jobs_and_their_children(tmp_path):
         assert process.poll() is None
         time.sleep(0.05)
     process.terminate()
-    assert process.wait(600) == 128 + signal.SIGTERM
+    assert process.wait(MINUTES) == 128 + signal.SIGTERM
     assert not child_runs(tmp_path)
 
 

@@ -8,8 +8,10 @@ from typing import TypeVar
 
 Found = TypeVar("Found")
 
+MINUTES = 600.0  # seconds; what takes longer on any machine, hangs
 
-def wait_for(condition: Callable[[], Found], *, seconds: float = 300) -> Found:
+
+def wait_for(condition: Callable[[], Found], *, seconds: float = MINUTES) -> Found:
     """Wait until the condition holds; returns what it gives."""
     limit = time.monotonic() + seconds
     while not (found := condition()):

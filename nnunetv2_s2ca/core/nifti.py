@@ -43,7 +43,6 @@ READ_ERRORS: tuple[type[Exception], ...] = (
     *DAMAGE,
 )
 
-FILE_ENDINGS = (".nii.gz", ".nii")
 PIECE_BYTES = 2**18  # fits into a processor's cache
 HEADER_BYTES = 348
 VOXEL_OFFSET = 352  # of NIfTI-1 in one file without extensions

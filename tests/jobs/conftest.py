@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 
 import nibabel as nib
@@ -93,17 +92,6 @@ def predict_entry_point():
         if "--save_probabilities" in arguments:
             shutil.copy(os.environ["PREDICTED"].replace(".nii.gz", ".npz"), probabilities)
 """
-
-
-# what goes on for longer than this on any machine, hangs
-MINUTES = 600.0
-
-
-def wait_for(condition):
-    end = time.monotonic() + MINUTES
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
 
 
 @pytest.fixture

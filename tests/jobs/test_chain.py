@@ -16,7 +16,7 @@ import pytest
 
 from nnunetv2_s2ca.synthetic.brats import write_brats2019
 from tests.commands import extract_fingerprint, run
-from tests.jobs.conftest import MINUTES
+from tests.waiting import MINUTES
 
 DATASET = "Dataset043_BraTS2019"
 TRAINERS = ("TinyDefault", "TinyS2CA")

@@ -30,7 +30,8 @@ from nnunetv2_s2ca.jobs.folds import FoldState, Model, find_dataset, fold_state
 from nnunetv2_s2ca.jobs.splits import ensure_splits
 from nnunetv2_s2ca.jobs.training import TrainFold
 from tests.dataset_conversion.made_up import write_case
-from tests.jobs.conftest import DATASET, MINUTES, wait_for
+from tests.jobs.conftest import DATASET
+from tests.waiting import MINUTES, wait_for
 
 
 def crossval(*options: str) -> int:

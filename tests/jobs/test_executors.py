@@ -12,7 +12,8 @@ import pytest
 
 from nnunetv2_s2ca.cli import main
 from nnunetv2_s2ca.jobs.folds import FoldState, Model, fold_state
-from tests.jobs.conftest import DATASET, wait_for
+from tests.jobs.conftest import DATASET
+from tests.waiting import wait_for
 
 # sbatch runs the tasks of the array at once; `scontrol requeue` runs one again once it has ended
 COMMANDS = {
