@@ -75,6 +75,15 @@ def test_results_that_are_a_file_are_named_before_any_training(
     assert not calls()
 
 
+@pytest.mark.parametrize("content", ["", "{}", '{"labels": {"background": 1}}'])
+def test_damaged_dataset_json_is_named_before_any_training(nnunet, calls, capsys, content):
+    file = nnunet / "preprocessed" / DATASET / "dataset.json"
+    file.write_text(content)
+    assert main([*CROSSVAL]) == 1
+    assert f"s2ca crossval: error: {file}" in capsys.readouterr().err
+    assert not calls()
+
+
 @pytest.mark.parametrize("name", ["9" * 5000, "00000000043x", "4\n3", "\x1b[2J"])
 def test_dataset_that_cannot_be_is_named(nnunet, capsys, name):
     assert main(["crossval", "-d", name, "-c", "3d_fullres", "-device", "cpu"]) == 1
