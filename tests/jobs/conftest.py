@@ -85,8 +85,8 @@ def predict_entry_point():
         if forgotten or all(file.exists() for file in wanted):
             continue
         if "--wait" in arguments:
-            target.touch()
             os.fork()  # a worker, as nnU-Net has them
+            target.touch()
             time.sleep(3600)
         shutil.copy(os.environ["PREDICTED"], target)
         if "--save_probabilities" in arguments:
