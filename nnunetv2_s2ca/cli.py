@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with signals_as_exceptions():
             code = args.run(args)
     except UserError as error:
-        return finish(command, UserError(in_options(str(error), args.parser)))
+        shown = UserError(in_options(str(error), args.parser))
+        shown.__cause__ = error
+        return finish(command, shown)
     except (OSError, MemoryError, KeyboardInterrupt) as error:
         return finish(command, error)
     except ImportError as error:
@@ -105,9 +107,16 @@ def _add(commands: argparse._SubParsersAction, name: str, module: ModuleType) ->
     parser.set_defaults(run=module.run, parser=parser)
 
 
+class _Printer(logging.StreamHandler):
+    """Prints, and fails as `print` does, where logging would show a traceback and go on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        raise
+
+
 def _print_progress() -> None:
     """Print what the public functions report."""
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Printer(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("nnunetv2_s2ca")
     logger.handlers = [handler]

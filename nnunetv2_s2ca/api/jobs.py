@@ -73,6 +73,7 @@ def cross_validate(
     """
     name = find_dataset(str(dataset))
     models = [Model(name, configuration, trainer, plans) for trainer in trainers]
+    regions = region_names(models[0])  # before trainings of days, since it may be refused
     outcome = train_folds(
         models,
         backend or LocalBackend(),
@@ -81,7 +82,7 @@ def cross_validate(
         report=report,
     )
     dices = {model.trainer: validation_dice(model) for model in models}
-    return CrossValidationReport(outcome, fold_table(dices, region_names(models[0])))
+    return CrossValidationReport(outcome, fold_table(dices, regions))
 
 
 def predict(

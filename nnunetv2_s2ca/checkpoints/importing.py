@@ -118,7 +118,7 @@ def _dataset_name(dataset: str | None, output: Path | None) -> str:
     if DATASET_NAME.fullmatch(dataset):
         return dataset
     unknown = UserError(
-        f"--dataset {dataset}: nnU-Net knows no such dataset; give the id of one that lies in "
+        f"`dataset={dataset}`: nnU-Net knows no such dataset; give the id of one that lies in "
         "nnUNet_raw, nnUNet_preprocessed or nnUNet_results, or a whole name like "
         "Dataset043_BraTS2019"
     )
@@ -137,9 +137,9 @@ def _model_folder(output: Path | None, dataset: str | None) -> Path:
         output = output.absolute()
         return output / MODEL_NAME if DATASET_NAME.fullmatch(output.name) else output
     if dataset is None:
-        raise UserError("name a place for the model: -o FOLDER, or --dataset ID")
+        raise UserError("name a place for the model: `output`, or `dataset`")
     if not nnUNet_results.is_set():
-        raise UserError("nnUNet_results is not set; set it, or use -o FOLDER")
+        raise UserError("nnUNet_results is not set; set it, or name a folder (`output`)")
     return Path(get_output_folder(dataset, TRAINER, PLANS_NAME, CONFIGURATION)).absolute()
 
 

@@ -36,8 +36,8 @@ def check_own_files(folder: Path) -> None:
         known = None
     if not isinstance(known, dict):
         raise UserError(
-            f"{folder} holds something other than an imported model, which --overwrite does not "
-            "replace; choose another folder"
+            f"{folder} holds something other than an imported model, which `overwrite=True` "
+            "does not replace; choose another folder"
         )
     folders = {parent for name in known for parent in Path(name).parents}
     for path in sorted(folder.rglob("*")):
@@ -49,8 +49,8 @@ def check_own_files(folder: Path) -> None:
         own = path.is_file() and not path.is_symlink()
         if not own or known.get(place.as_posix()) != _checksum(path):
             raise UserError(
-                f"{path} was added or changed since the model was imported; --overwrite would "
-                "delete it. Move it away, or choose another folder"
+                f"{path} was added or changed since the model was imported; `overwrite=True` "
+                "would delete it. Move it away, or choose another folder"
             )
 
 

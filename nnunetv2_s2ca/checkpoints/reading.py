@@ -113,7 +113,7 @@ def _refused(path: Path, error: Exception) -> UserError:
         return _damaged(path, error)
     return UserError(
         f"{path} holds more than weights ({excerpt(needs[1] or needs[2])}): reading it could run "
-        f"any code that its maker put in. If you trust its maker, add --trust"
+        f"any code that its maker put in. If you trust its maker, use `trust=True`"
     )
 
 

@@ -262,11 +262,11 @@ def test_output_and_dataset_decide_folder_and_name(tmp_path, file, output, datas
 
 
 def test_place_that_cannot_be_is_refused(nnunet_folders, file, monkeypatch):
-    with pytest.raises(UserError, match="--dataset 43: nnU-Net knows no such"):
+    with pytest.raises(UserError, match="dataset=43`: nnU-Net knows no such"):
         import_checkpoints([file], output=nnunet_folders / "model", dataset="43")
-    with pytest.raises(UserError, match="--dataset BraTS: nnU-Net knows no such"):
+    with pytest.raises(UserError, match="dataset=BraTS`: nnU-Net knows no such"):
         import_checkpoints([file], output=nnunet_folders / "model", dataset="BraTS")
-    with pytest.raises(UserError, match=r"-o FOLDER, or --dataset ID"):
+    with pytest.raises(UserError, match="`output`, or `dataset`"):
         import_checkpoints([file])
     monkeypatch.delenv("nnUNet_results")
     with pytest.raises(UserError, match="nnUNet_results is not set"):

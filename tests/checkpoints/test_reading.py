@@ -64,7 +64,7 @@ def test_code_in_a_file_does_not_run(tmp_path, save, place):
         "within": {"net": {**STATE, "bomb": bomb}},
     }[place]
     save(content, tmp_path / "a.pkl")
-    message = r"a\.pkl holds more than weights \(\w*io\.open\).* --trust"
+    message = r"a\.pkl holds more than weights \(\w*io\.open\).* `trust=True`"
     if save is _save_pickle:
         message = r"a\.pkl is no PyTorch checkpoint"
     with pytest.raises(UserError, match=message):
@@ -90,7 +90,7 @@ def test_the_trap_of_the_test_above_works(tmp_path):
 def test_file_with_more_than_weights_is_read_if_trusted(tmp_path):
     lr = {"lr": np.random.RandomState(0)}
     file = authors.save(tmp_path / "a.pkl", STATE, scheduler=lr)
-    with pytest.raises(UserError, match="--trust"):
+    with pytest.raises(UserError, match="`trust=True`"):
         read_checkpoint(file)
     checkpoint = read_checkpoint(file, trust=True)
     assert checkpoint.weights.keys() == STATE.keys()
@@ -102,7 +102,7 @@ def test_later_pickle_protocol_is_read_if_trusted(tmp_path, protocol, zipped):
     file = tmp_path / "a.pkl"
     options = {"pickle_protocol": protocol, "_use_new_zipfile_serialization": zipped}
     torch.save({"net": STATE}, file, **options)
-    with pytest.raises(UserError, match=r"Unsupported operand \d+.* --trust"):
+    with pytest.raises(UserError, match=r"Unsupported operand \d+.* `trust=True`"):
         read_checkpoint(file)
     assert read_checkpoint(file, trust=True).weights.keys() == STATE.keys()
 

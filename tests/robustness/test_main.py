@@ -15,15 +15,18 @@ from tests.waiting import wait_for
 PROGRAM = """
 import os, sys, time
 from nnunetv2_s2ca import cli
+from nnunetv2_s2ca.api.logger import report
+from nnunetv2_s2ca.commands import trainers
 from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
 
 def run(args):
     {behaviour}
 
-cli._run_trainers = run
+trainers.run = run
 sys.exit(cli.main({arguments}))
 """
 LITTLE, MUCH = "print('hello')", "print('x' * 10**6)"
+REPORTED = "report('x' * 10**6)"
 REFUSED = "raise UserError('no such label')"
 FULL = "s2ca trainers: error: the standard output cannot be written: No space left on device\n"
 LABEL = "s2ca trainers: error: no such label\n"
@@ -54,6 +57,7 @@ def run(*arguments, **options) -> tuple[int, str, str]:
     [
         (LITTLE, ">/dev/full", 1, FULL),
         (MUCH, ">/dev/full", 1, FULL),
+        (f"with disk_errors_named(): {REPORTED}", ">/dev/full", 1, FULL),
         (f"{MUCH}; {REFUSED}", ">/dev/full", 1, FULL),
         (f"with disk_errors_named('written'): {MUCH}", ">/dev/full", 1, FULL),
         (REFUSED, ">/dev/full", 1, LABEL),
@@ -74,7 +78,7 @@ def test_stream_that_is_gone_is_no_traceback(behaviour, redirections, code, erro
 
 
 @pytest.mark.parametrize("both", [False, True], ids=["stdout", "stdout and stderr"])
-@pytest.mark.parametrize("behaviour", [LITTLE, MUCH, f"with disk_errors_named(): {MUCH}"])
+@pytest.mark.parametrize("behaviour", [LITTLE, MUCH, REPORTED, f"with disk_errors_named(): {MUCH}"])
 def test_pipe_that_nobody_reads_ends_the_command_as_sigpipe_does(behaviour, both):
     reading, writing = os.pipe()
     os.close(reading)
