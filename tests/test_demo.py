@@ -32,8 +32,6 @@ from nnunetv2_s2ca.synthetic.brats import write_brats2019
 from tests.perfect_predictions import write_perfect_predictions
 from tests.waiting import MINUTES
 
-BRATS_TO_NNUNET = {0: 0, 1: 2, 2: 1, 4: 3}
-
 
 @pytest.fixture(scope="module")
 def brats(tmp_path_factory):
