@@ -1,6 +1,6 @@
 """Seconds per case of checking and converting, beside nnU-Net's own converter for BraTS 2021.
 
-`python -m benchmarks.conversion [--cases 200]` makes up cases of 240×240×155 and writes
+`python -m benchmarks.conversion [--cases 200]` times synthetic cases of 240×240×155 and writes
 `results/conversion.md` and `.json`. One process each; the order alternates, and the median of three
 rounds counts.
 """
@@ -111,9 +111,10 @@ def _write_results(seconds: dict[str, float], cases: int) -> None:
         [
             "# Converting BraTS",
             "",
-            f"`python -m benchmarks.conversion --cases {cases}`: {cases} made-up cases of "
-            f"240×240×155, one process each, median of {ROUNDS} rounds, side by side. Both of ours "
-            "check every case first.",
+            f"`python -m benchmarks.conversion --cases {cases}`: {cases} synthetic cases of "
+            f"240×240×155, one process each, median of {ROUNDS} rounds, side by side. Ours checks "
+            "every case first: `check` and `--copy` read all voxels to the last checksum, `--link` "
+            "only those of the segmentations.",
             "",
             "| | seconds a case | ratio |",
             "|---|---:|---:|",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from nnunetv2_s2ca.brats.editions import Edition
-from nnunetv2_s2ca.brats.labels import as_labels, relabel
+from nnunetv2_s2ca.brats.labels import relabel
 from nnunetv2_s2ca.core.nifti import (
     READ_ERRORS,
     NiftiFile,
@@ -27,8 +26,6 @@ from nnunetv2_s2ca.dataset_conversion.source import Case
 
 # mm between the same corner of two images of a case; headers hold float32
 CORNER_TOLERANCE = 0.01
-# threads for the files of a case; inflating needs no interpreter
-READERS = 2
 
 
 @dataclass(frozen=True)
@@ -56,28 +53,27 @@ def examine_case(
     """Read the images of a case and its segmentation; arguments as of `check_cases`."""
     problems, remarks = list(case.problems), list(case.remarks)
     labels, label_file = None, None
-    with ExitStack() as opened, ThreadPoolExecutor(READERS) as readers:
+    with ExitStack() as opened:
         images: list[_File] = []
         channels = len(edition.channels) if edition.four_dimensional else None
         for path, channel in {path: channel for channel, path in case.images.items()}.items():
             with _noted(path, problems):
                 images.append(_open(path, channel, opened, channels=channels))
-        reading: list[Future] = [readers.submit(_check_voxels, file, deep) for file in images]
+        for image in images:
+            with _noted(image.path, problems):
+                _check_same_grid(image, images[0])
+            with _noted(image.path, problems):
+                _check_voxels(image, deep=deep)
         if case.segmentation is not None:
             with _noted(case.segmentation, problems):
                 segmentation = _open(case.segmentation, "segmentation", opened)
                 # in the first image's geometry, to the bit, for whatever reads the two
-                header = images[0].nifti.header if label_files and images else None
+                header = images[0].nifti.header if label_files and not problems else None
                 labels, label_file = _read_labels(segmentation, edition, header)
                 if images:
                     _check_same_grid(segmentation, images[0])
                 if segmentation.nifti.dtype.kind == "f":
                     remarks.append(f"labels are stored as {segmentation.nifti.dtype}")
-        for image, done in zip(images, reading, strict=True):
-            with _noted(image.path, problems):
-                _check_same_grid(image, images[0])
-            with _noted(image.path, problems):
-                done.result()
         if images and (distance := images[0].geometry.ambiguity) > CORNER_TOLERANCE:
             remarks.append(
                 f"qform, sform and voxel sizes of {images[0].path.name} contradict each other: "
@@ -116,7 +112,7 @@ def _open(path: Path, what: str, opened: ExitStack, *, channels: int | None = No
     return _File(path, what, nifti, read_geometry(nifti))
 
 
-def _check_voxels(file: _File, deep: bool) -> None:
+def _check_voxels(file: _File, *, deep: bool) -> None:
     """Read all voxels, and refuse those that are no number in nnU-Net's float32.
 
     Unless it is to be `deep`, only a file of another length than announced is read.
@@ -163,9 +159,9 @@ def _read_labels(
 
     def renamed() -> Iterator[np.ndarray]:
         for voxels in file.nifti.voxel_pieces():
-            labels, found = as_labels(voxels, edition.labels)
+            labels, found = relabel(voxels, edition.labels)
             present.update(found)
-            yield relabel(labels, edition.labels)
+            yield labels
 
     if header is not None:
         label_file = compressed_nifti(renamed(), header_like(header, file.nifti.shape, np.uint8))

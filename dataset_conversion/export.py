@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 
 from nnunetv2_s2ca.brats.editions import Edition
-from nnunetv2_s2ca.brats.labels import as_labels, relabel
+from nnunetv2_s2ca.brats.labels import relabel
 from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
 from nnunetv2_s2ca.core.files import check_output_folder, read_json
 from nnunetv2_s2ca.core.folders import check_apart, replaced_folder
@@ -188,12 +188,10 @@ def _export_one(
     header = _check_geometry(path, references.get(_case_of(path)))
     with _naming(path):
         voxels = read_voxels(path)
-    known = edition.source_labels
     try:
-        labels, _ = as_labels(voxels, known)
+        labels, _ = relabel(voxels, edition.source_labels)
     except ValueError as error:
         raise UserError(f"{path} {error}, which are nnU-Net's labels of {edition.name}") from error
-    labels = relabel(labels, known)
     header = header_like(header, labels.shape, np.uint8)
     name = f"{_case_of(path)}.nii.gz"
     try:
