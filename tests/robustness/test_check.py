@@ -185,7 +185,7 @@ def _file(source: Path, suffix: str) -> Path:
 
 
 def _run(command: str, source: Path, *options: str, edition: str = EDITION.name) -> int:
-    return cli.main([command, edition, str(source), "--processes", "1", *options])
+    return cli.main([command, edition, str(source), "-np", "1", *options])
 
 
 def _problem(path: Path, row: Row) -> str:
@@ -201,7 +201,7 @@ def test_file_that_nnunet_cannot_read_or_reads_otherwise_is_named(row, source, r
     assert _run("convert", source) == 1
     assert re.search(rf"\n  {CASE}: {_problem(path, row)}", capsys.readouterr().err)
     assert not list(raw.iterdir())
-    assert _run("convert", source, "--skip-bad") == 0
+    assert _run("convert", source, "--skip-invalid") == 0
     assert [path.name for path in raw.rglob("labelsTr/*")] == [f"{OTHER}.nii.gz"]
 
 
@@ -262,7 +262,7 @@ def _bad_deflate(position: float) -> Callable[[Path], None]:
     return spoil
 
 
-@pytest.mark.parametrize("options", [[], ["--processes", "2"]], ids=["one process", "two"])
+@pytest.mark.parametrize("options", [[], ["-np", "2"]], ids=["one process", "two"])
 @pytest.mark.parametrize(
     "damage",
     [_wrong_checksum, _flipped_voxel, _bad_deflate(0.5), _bad_deflate(0.9)],
@@ -280,7 +280,7 @@ def test_damaged_4d_file_is_named_and_can_be_skipped(
     assert _run("convert", source, *options, edition=MSD.name) == 1
     assert re.search(rf"BRATS_00000: {path}: is damaged", capsys.readouterr().err)
     assert not list(raw.iterdir())
-    assert _run("convert", source, *options, "--skip-bad", edition=MSD.name) == 0
+    assert _run("convert", source, *options, "--skip-invalid", edition=MSD.name) == 0
     assert len(list(raw.rglob("imagesTr/*"))) == len(MSD.channels)
 
 

@@ -37,7 +37,7 @@ def dataset(tmp_path, nnunet_folders):
     write_download(source, EDITION, count=3)
     for name in ("BraTS20_Validation_001", "BraTS20_Validation_002"):
         write_case(source / name, EDITION, name, segmented=False)
-    return convert(EDITION, source, processes=1, say=lambda line: None)
+    return convert(EDITION, source, processes=1, say=lambda line: None).folder
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def predictions(tmp_path, dataset):
 
 
 def _export(predictions: Path, output: Path, *options: str) -> int:
-    arguments = ["-d", "82", "-i", str(predictions), "-o", str(output), "--processes", "1"]
+    arguments = ["-d", "82", "-i", str(predictions), "-o", str(output), "-np", "1"]
     return cli.main(["export", *arguments, *options])
 
 
@@ -212,7 +212,7 @@ def test_what_a_killed_export_has_left_is_removed(predictions, tmp_path):
 @pytest.mark.parametrize("processes", [1, 2])
 def test_full_disk_is_named_and_a_second_call_succeeds(predictions, tmp_path, processes):
     before = contents(tmp_path)
-    options = ("-d", 82, "-i", predictions, "-o", tmp_path / "out", "--processes", processes)
+    options = ("-d", 82, "-i", predictions, "-o", tmp_path / "out", "-np", processes)
     run = run_limited("RLIMIT_FSIZE", 64, "export", *options)
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
@@ -231,7 +231,7 @@ def test_prediction_that_memory_cannot_hold_is_named(dataset, predictions, tmp_p
         file.write(header.binaryblock + bytes(4))
         for _ in range(100):
             file.write(zeros)
-    options = ("-i", predictions, "-o", tmp_path / "out", "--processes", 1, "--allow-unknown")
+    options = ("-i", predictions, "-o", tmp_path / "out", "-np", 1, "--allow-unknown")
     run = run_limited("RLIMIT_AS", 600 * 10**6, "export", "-d", 82, *options)
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
@@ -248,7 +248,7 @@ def test_header_of_terabytes_is_refused_before_memory_is_asked_for(predictions, 
 @pytest.fixture
 def frozen(predictions, tmp_path):
     """An export that holds its lock and has two workers, stopped."""
-    options = ("-d", 82, "-i", predictions, "-o", tmp_path / "out", "--processes", 2)
+    options = ("-d", 82, "-i", predictions, "-o", tmp_path / "out", "-np", 2)
     process = start("export", *options)
     wait_for(lambda: list(tmp_path.glob(".out.s2ca.lock")))
     workers = workers_of(process, at_least=2)
