@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nnunetv2_s2ca.api.postprocessing import fit_postprocessing, postprocess
     from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
     from nnunetv2_s2ca.core.errors import UserError
-    from nnunetv2_s2ca.demo.chain import DemoSettings
+    from nnunetv2_s2ca.demo.settings import DemoSettings
     from nnunetv2_s2ca.jobs.backends import LocalBackend, SlurmBackend
 
     __version__: str
@@ -41,7 +41,7 @@ _HOMES = {
     "api.postprocessing": ("fit_postprocessing", "postprocess"),
     "architecture.s2ca_net": ("S2CANet",),
     "core.errors": ("UserError",),
-    "demo.chain": ("DemoSettings",),
+    "demo.settings": ("DemoSettings",),
     "jobs.backends": ("LocalBackend", "SlurmBackend"),
 }
 

@@ -18,7 +18,7 @@ import pytest
 
 from nnunetv2_s2ca import cli
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.demo.chain import DemoResult, DemoSettings, run_demo, scores_table
+from nnunetv2_s2ca.demo.chain import run_demo
 from nnunetv2_s2ca.demo.picture import draw_predictions
 from nnunetv2_s2ca.demo.processes import (
     Job,
@@ -27,7 +27,9 @@ from nnunetv2_s2ca.demo.processes import (
     run_jobs,
     s2ca_command,
 )
+from nnunetv2_s2ca.demo.report import DemoResult, scores_table
 from nnunetv2_s2ca.demo.scores import score_case, score_folder
+from nnunetv2_s2ca.demo.settings import DemoSettings
 from nnunetv2_s2ca.synthetic.brats import write_brats2019
 from tests.perfect_predictions import write_perfect_predictions
 from tests.waiting import MINUTES

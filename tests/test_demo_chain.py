@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.demo.chain import DemoSettings, run_demo, scores_table
+from nnunetv2_s2ca.demo.chain import run_demo
+from nnunetv2_s2ca.demo.report import scores_table
+from nnunetv2_s2ca.demo.settings import DemoSettings
 
 # nnU-Net looks for trainers in the folders of nnUNet_extTrainer, too
 TRAINER = '''
@@ -70,7 +72,7 @@ def test_chain_runs_from_patients_to_report_resumes_and_names_what_fails(tiny_tr
     np.testing.assert_allclose(image.affine, true.affine, atol=1e-4)
     # the report says what it is about, and holds the table
     report = result.report.read_text(encoding="utf-8")
-    assert "made up" in report
+    assert "synthetic" in report
     assert scores_table(result) in report
     assert result.picture.read_bytes().startswith(b"\x89PNG")
     # the user's own folders stay as they are

@@ -6,8 +6,9 @@ from os import PathLike
 from pathlib import Path
 
 from nnunetv2_s2ca.api.logger import report
-from nnunetv2_s2ca.demo.chain import DemoResult, DemoSettings
 from nnunetv2_s2ca.demo.chain import run_demo as run_chain
+from nnunetv2_s2ca.demo.report import DemoResult
+from nnunetv2_s2ca.demo.settings import DemoSettings
 
 
 def run_demo(output: str | PathLike[str], settings: DemoSettings | None = None) -> DemoResult:

@@ -1,12 +1,12 @@
-"""The steps of the demo, from made-up patients to the report."""
+"""The steps of the demo, from synthetic patients to the report."""
 
 from __future__ import annotations
 
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -22,111 +22,31 @@ from nnunetv2_s2ca.demo.processes import (
     run_jobs,
     s2ca_command,
 )
-from nnunetv2_s2ca.demo.scores import REGIONS, Scores, score_folder
+from nnunetv2_s2ca.demo.report import DemoResult, report_text
+from nnunetv2_s2ca.demo.scores import score_folder
+from nnunetv2_s2ca.demo.settings import DemoSettings
 from nnunetv2_s2ca.demo.state import check_result, open_output, write_state
 from nnunetv2_s2ca.synthetic.brats import write_brats2019
 
 DATASET_ID, HELD_OUT_ID = 43, 44
 CONFIGURATION = "3d_fullres"
-NUM_FOLDS = 5  # nnU-Net's
 TRAINING_MEMORY = 3e9  # bytes that the training of a fold takes
 
 REPORT_FILE = "demo_report.md"
 PICTURE_FILE = "demo_slices.png"
 
 
-@dataclass(frozen=True)
-class DemoSettings:
-    """What is trained on what; the defaults are those of `s2ca demo`.
-
-    Attributes:
-        patients: made-up patients to train on, five at least.
-        held_out: made-up patients to predict.
-        folds: folds of the five-fold cross-validation to train and to ensemble.
-        trainer: name for `nnUNetv2_train -tr`.
-        shape: voxels (X, Y, Z) of a patient.
-        spacing: mm.
-        seed: of the patients.
-        device: "cpu", "cuda" or "mps".
-
-    Raises:
-        UserError: if too few patients, unknown folds or a fold twice are asked for.
-    """
-
-    patients: int = 12
-    held_out: int = 4
-    folds: tuple[int, ...] = tuple(range(NUM_FOLDS))
-    trainer: str = "nnUNetTrainerS2CA_demo"
-    shape: tuple[int, int, int] = (36, 44, 36)
-    spacing: float = 5.0
-    seed: int = 0
-    device: str = "cpu"
-
-    def __post_init__(self):
-        if self.patients < NUM_FOLDS:
-            raise UserError(
-                f"{self.patients} patients cannot be split into five folds; expected at least 5"
-            )
-        if self.held_out < 1:
-            raise UserError("no patient is held out; expected at least 1, to be predicted")
-        once = len(set(self.folds)) == len(self.folds)
-        if not self.folds or not once or not set(self.folds) <= set(range(NUM_FOLDS)):
-            raise UserError(
-                f"folds {self.folds} were asked for; expected some of 0, 1, 2, 3, 4, each once"
-            )
-
-
-@dataclass(frozen=True)
-class DemoResult:
-    """What came out.
-
-    Attributes:
-        folds: fold → mean Dice of each region over the fold's validation patients.
-        ensemble: mean Dice of each region over the patients held out.
-        report: Markdown file.
-        picture: PNG file.
-    """
-
-    folds: Mapping[int, Scores]
-    ensemble: Scores
-    report: Path
-    picture: Path
-
-    def __str__(self) -> str:
-        return f"{scores_table(self)}\n\nreport: {self.report}\npicture: {self.picture}"
-
-    def check(self, min_dice: Mapping[str, float]) -> None:
-        """See whether the predictions are good.
-
-        Args:
-            min_dice: region → lowest Dice of the ensemble that is accepted.
-
-        Raises:
-            UserError: A region's Dice is lower.
-        """
-        low = [
-            f"{region} {self.ensemble[region]:.3f} (at least {bar:g})"
-            for region, bar in min_dice.items()
-            if self.ensemble[region] < bar
-        ]
-        if low:
-            raise UserError(
-                f"the ensemble's Dice is lower than expected: {', '.join(low)}; see {self.report} "
-                "and the logs beside it"
-            )
-
-
 def run_demo(
     output: Path, settings: DemoSettings | None = None, *, say: Callable[[str], None] = print
 ) -> DemoResult:
-    """Make up patients, convert, plan, train, predict, compare; everything below `output`.
+    """Generate patients, convert, plan, train, predict, compare; everything below `output`.
 
-    A demo that was interrupted goes on after the last step that it finished.
+    An interrupted demo resumes after its last finished step.
 
     Args:
         output: a folder that is empty, does not exist, or holds an earlier demo of these settings.
         settings: defaults if not given.
-        say: takes the lines that tell how far it is.
+        say: takes the lines that report progress.
 
     Raises:
         UserError: if `output` holds something else or cannot be written to, or a step fails.
@@ -155,9 +75,9 @@ class _Chain:
         settings = self.settings
         noted = json.loads(json.dumps(asdict(settings)))
         count = settings.patients + settings.held_out
-        # how a step is announced, the step, and the last that it makes
+        # how a step is announced, the step, and the last thing that it writes
         steps: list[tuple[str, Callable[[], None], Callable[[], Path]]] = [
-            (f"make up {count} patients", self.make_patients, lambda: self.held_out),
+            (f"generate {count} patients", self.make_patients, lambda: self.held_out),
             (
                 "convert them to nnU-Net's format",
                 self.convert,
@@ -270,7 +190,7 @@ class _Chain:
             picture=self.output / PICTURE_FILE,
         )
         draw_predictions(self.predictions, self.held_out, result.picture)
-        write_text(result.report, _report(result, self.settings))
+        write_text(result.report, report_text(result, self.settings))
         return result
 
     def _run_one(self, name: str, command: tuple[str, ...], **environment: str) -> None:
@@ -294,37 +214,6 @@ class _Chain:
         """The folder with a fold's predictions of its own patients."""
         trained = f"{self.settings.trainer}__nnUNetPlans__{CONFIGURATION}"
         return self._dataset("nnUNet_results", DATASET_ID) / trained / f"fold_{fold}" / "validation"
-
-
-def scores_table(result: DemoResult) -> str:
-    """Dice per region of each fold and of the ensemble, as a Markdown table."""
-    rows = [(f"fold {fold}, its validation patients", s) for fold, s in result.folds.items()]
-    rows.append(("**ensemble, patients held out**", result.ensemble))
-    lines = [f"| Dice | {' | '.join(REGIONS)} |", "|---|" + "---:|" * len(REGIONS)]
-    lines += [
-        f"| {name} | {' | '.join(f'{scores[region]:.3f}' for region in REGIONS)} |"
-        for name, scores in rows
-    ]
-    return "\n".join(lines)
-
-
-def _report(result: DemoResult, settings: DemoSettings) -> str:
-    return f"""# Demo of nnunetv2-s2ca
-
-**The patients are made up.** Brains are bent copies of the MNI152 template, tumours are drawn by a
-program, at {settings.spacing:g} mm. These numbers show that the chain works on this machine, and
-nothing about how well S2CA-Net segments real gliomas.
-
-{settings.patients} patients were trained on with `{settings.trainer}`, {settings.held_out} were
-held out and predicted by the ensemble of {len(settings.folds)} folds (`nnUNetv2_predict`).
-
-{scores_table(result)}
-
-Mean over patients; a region that neither truth nor prediction has counts 1. WT whole tumour, TC
-tumour core, ET enhancing tumour.
-
-![slices]({result.picture.name})
-"""
 
 
 def _cores() -> int:

@@ -19,9 +19,10 @@ import pytest
 
 from nnunetv2_s2ca.cli import main
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.demo import DemoSettings, run_demo
+from nnunetv2_s2ca.demo.chain import run_demo
 from nnunetv2_s2ca.demo.processes import Job, run_jobs
 from nnunetv2_s2ca.demo.scores import score_folder
+from nnunetv2_s2ca.demo.settings import DemoSettings
 from tests.robustness.processes import wait_until_gone
 from tests.waiting import wait_for
 

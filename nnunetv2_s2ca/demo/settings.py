@@ -1,0 +1,50 @@
+"""What the demo trains on what, and the settings that it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nnunetv2_s2ca.core.errors import UserError
+
+NUM_FOLDS = 5  # nnU-Net's
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What is trained on what; the defaults are those of `s2ca demo`.
+
+    Attributes:
+        patients: synthetic patients to train on, five at least.
+        held_out: synthetic patients to predict.
+        folds: folds of the five-fold cross-validation to train and to ensemble.
+        trainer: name for `nnUNetv2_train -tr`.
+        shape: voxels (X, Y, Z) of a patient.
+        spacing: mm.
+        seed: of the patients.
+        device: "cpu", "cuda" or "mps".
+
+    Raises:
+        UserError: if too few patients, unknown folds or a fold twice are asked for.
+    """
+
+    patients: int = 12
+    held_out: int = 4
+    folds: tuple[int, ...] = tuple(range(NUM_FOLDS))
+    trainer: str = "nnUNetTrainerS2CA_demo"
+    shape: tuple[int, int, int] = (36, 44, 36)
+    spacing: float = 5.0
+    seed: int = 0
+    device: str = "cpu"
+
+    def __post_init__(self):
+        if self.patients < NUM_FOLDS:
+            raise UserError(
+                f"{self.patients} patients cannot be split into five folds; expected at least 5"
+            )
+        if self.held_out < 1:
+            raise UserError("no patient is held out; expected at least 1, to be predicted")
+        once = len(set(self.folds)) == len(self.folds)
+        if not self.folds or not once or not set(self.folds) <= set(range(NUM_FOLDS)):
+            raise UserError(
+                f"folds {self.folds} were asked for; expected some of 0, 1, 2, 3, 4, each once"
+            )
