@@ -86,6 +86,11 @@ def check_replaceable(target: Path, *, overwrite: bool) -> None:
     """
     if target.exists() and not target.is_dir():
         raise UserError(f"{target} is a file; expected a folder, or nothing. Move the file away")
+    if resolved(target).is_mount():
+        raise UserError(
+            f"{target} is where a disk is mounted, which cannot be replaced; name a folder in it, "
+            f"such as {target / 'output'}"
+        )
     if target.exists() and not overwrite and any(target.iterdir()):
         raise UserError(
             f"{target} exists; pass `overwrite=True` to replace it, or choose another name"

@@ -199,6 +199,14 @@ def test_output_that_holds_files_is_refused(predictions, tmp_path, capsys):
     _assert_refused(predictions, tmp_path, capsys, "out exists and is not empty; name a new")
 
 
+def test_output_where_a_disk_is_mounted_is_refused_at_once(
+    predictions, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "out")
+    _assert_refused(predictions, tmp_path, capsys, "out is where a disk is mounted.*name a folder")
+
+
 def test_what_a_killed_export_has_left_is_removed(predictions, tmp_path):
     (tmp_path / ".out.partial").mkdir()
     (tmp_path / ".out.partial" / "half.nii.gz").touch()
