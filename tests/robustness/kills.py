@@ -120,7 +120,7 @@ def prepare(folder: Path) -> list[Command]:
     _run(["convert", "brats2019", smaller], environment | {"nnUNet_raw": str(old)})
     old_model = folder / "old_model"
     _run(["import-checkpoint", weights[1], "-o", old_model / "model"], environment)
-    work, two = folder / "work", ("--processes", 2)
+    work, two = folder / "work", ("-np", 2)
 
     def converts(name: str, *options: object, before: Path | None = None) -> Command:
         place = work / name.replace(" ", "")
@@ -143,7 +143,7 @@ def prepare(folder: Path) -> list[Command]:
         converts("convert --overwrite", "--overwrite", before=old),
         others("export", "export", "-d", 43, "-i", predictions, "-o", "@out", *two),
         others("postprocess", "postprocess", "-i", predictions, "-o", "@out", *two),
-        others("evaluate", "evaluate", "-ref", truth, "-pred", predictions, "-o", "@out", *two),
+        others("evaluate", "evaluate", "--ref", truth, "--pred", predictions, "-o", "@out", *two),
         others("import-checkpoint", "import-checkpoint", *weights, "-o", "@model"),
         others(
             "import-checkpoint --overwrite",
