@@ -24,6 +24,7 @@ from nnunetv2_s2ca.checkpoints.model_folder import (
 from nnunetv2_s2ca.checkpoints.network import Architecture, translate_checkpoint
 from nnunetv2_s2ca.checkpoints.reading import read_checkpoint
 from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.files import check_output_folder
 from nnunetv2_s2ca.core.folders import check_apart, replaced_folder
 
 MODEL_NAME = f"{TRAINER}__{PLANS_NAME}__{CONFIGURATION}"
@@ -58,6 +59,8 @@ def import_checkpoints(
         UserError: if a file is not what it should be, or the folder exists or holds anything but
             an imported model; then nothing is written.
     """
+    if output is not None:
+        check_output_folder(output.parent)
     dataset_name = _dataset_name(dataset, output)
     folder = _model_folder(output, dataset_name if dataset is not None else None)
     check_apart(folder, *files)

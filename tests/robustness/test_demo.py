@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,6 +21,7 @@ from nnunetv2_s2ca.demo.chain import run_demo
 from nnunetv2_s2ca.demo.processes import Job, run_jobs
 from nnunetv2_s2ca.demo.scores import score_folder
 from nnunetv2_s2ca.demo.settings import DemoSettings
+from tests.robustness.limits import files_of_at_most
 from tests.robustness.processes import wait_until_gone
 from tests.waiting import wait_for
 
@@ -100,17 +99,6 @@ def test_predictions_that_are_gone_or_damaged_are_named(tmp_path):
     (tmp_path / "case.nii.gz").write_bytes(b"")
     with pytest.raises(UserError, match=r"case\.nii\.gz cannot be read"):
         score_folder(tmp_path, tmp_path)
-
-
-@contextmanager
-def files_of_at_most(size: int):
-    """Let this process write no more to a file, which fails as on a full disk."""
-    former = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, former[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, former)
 
 
 @pytest.mark.parametrize("size", [10, 2000], ids=["for the state", "for a patient"])

@@ -21,6 +21,7 @@ from nnunetv2_s2ca.cli import main
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.lock import output_lock
 from tests.checkpoints import authors
+from tests.robustness.limits import files_of_at_most
 
 INPUT_CONVOLUTION = "backbone.conv0_0.conv1.dwconv.weight"
 
@@ -301,3 +302,30 @@ def test_two_imports_into_one_folder_do_not_mix(tmp_path, imported, capsys):
     with output_lock(tmp_path / "model"):
         assert main(["import-checkpoint", str(imported[0]), "-o", str(tmp_path / "model")]) == 1
     assert "model is already being written, by process" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("size", [2000, 5000, 10**6])
+def test_disk_without_room_is_named_and_nothing_is_left(tmp_path, imported, capsys, size):
+    file, _ = imported
+    with files_of_at_most(size):
+        code = main(["import-checkpoint", str(file), "-o", str(tmp_path / "new" / "model")])
+    assert code == 1
+    error = capsys.readouterr().err
+    assert str(tmp_path / "new") in error
+    assert "cannot be written" in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_current_folder_that_is_gone_is_named(work, imported, capsys):
+    (work / "here").rmdir()
+    assert main(["import-checkpoint", str(imported[0]), "-o", "model"]) == 1
+    assert "cannot be resolved: No such file or directory" in capsys.readouterr().err
+
+
+def test_names_that_are_no_utf8_are_names(tmp_path, imported, capsys):
+    file = tmp_path / "caf\udce9.pkl"
+    file.write_bytes(imported[0].read_bytes())
+    model = tmp_path / "mod\udce9l"
+    for _ in range(2):
+        assert main(["import-checkpoint", str(file), "-o", str(model), "--overwrite"]) == 0
+    assert torch.load(model / "fold_0/checkpoint_final.pth", weights_only=False)["network_weights"]
