@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
-from nnunetv2_s2ca.core.files import check_output_folder, check_regular_file
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.files import check_output_folder
 from nnunetv2_s2ca.core.lock import output_lock
-from nnunetv2_s2ca.core.nifti import FILE_ENDINGS, READ_ERRORS, voxel_pieces
+from nnunetv2_s2ca.core.nifti import FILE_ENDINGS
 from nnunetv2_s2ca.jobs.backends import LocalBackend, SlurmBackend
 from nnunetv2_s2ca.jobs.command import NnUNetJob
+from nnunetv2_s2ca.jobs.finished import without_prediction
 from nnunetv2_s2ca.jobs.local import run_locally
 from nnunetv2_s2ca.jobs.slurm import submit_to_slurm
 
@@ -83,7 +83,8 @@ def predict_in_parts(
     cases = _cases(source)
     check_output_folder(target)
     with output_lock(target):
-        missing = _without_prediction(cases, target, options, report=report)
+        probabilities = "--save_probabilities" in options
+        missing = without_prediction(cases, target, probabilities=probabilities, report=report)
         if not missing:
             report(f"{len(cases)} cases are in {target}")
             return {}
@@ -108,64 +109,16 @@ def predict_in_parts(
             return {}
         failed = run_locally(jobs, backend, logs=logs, report=report)
         if not failed:
-            if missing := _without_prediction(missing, target, options, report=report):
+            missing = without_prediction(
+                missing, target, probabilities=probabilities, report=report
+            )
+            if missing:
                 raise UserError(
                     f"{len(missing)} cases of {source} have no prediction in {target}, first "
                     f"{missing[0]}"
                 )
             report(f"{len(cases)} cases are in {target}")
         return failed
-
-
-def _without_prediction(
-    cases: Collection[str],
-    target: Path,
-    options: Sequence[str],
-    *,
-    report: Callable[[str], None],
-) -> list[str]:
-    """The cases to predict; what an interruption has left of them is removed.
-
-    nnU-Net takes any file of the right name for a prediction.
-    """
-    wanted: list[tuple[str, ...]] = [FILE_ENDINGS]
-    if "--save_probabilities" in options:
-        wanted.append((".npz",))
-    missing = []
-    for case in sorted(cases):
-        there = [_is_whole_or_removed(target, case, endings, report) for endings in wanted]
-        if not all(there):
-            missing.append(case)
-    return missing
-
-
-@disk_errors_named("read or removed")
-def _is_whole_or_removed(
-    target: Path, case: str, endings: Sequence[str], report: Callable[[str], None]
-) -> bool:
-    there = False
-    for path in (target / f"{case}{ending}" for ending in endings):
-        if not path.exists():
-            continue
-        check_regular_file(path)
-        if _is_whole(path):
-            there = True
-        else:
-            report(f"{path} is empty or damaged; {case} is predicted again")
-            path.unlink()
-    return there
-
-
-def _is_whole(path: Path) -> bool:
-    """Whether a file was written to its end."""
-    if path.suffix == ".npz":
-        return zipfile.is_zipfile(path)  # its directory stands at the end
-    try:
-        for _ in voxel_pieces(path):
-            pass
-    except READ_ERRORS:
-        return False
-    return True
 
 
 def _cases(folder: Path) -> set[str]:

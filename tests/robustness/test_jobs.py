@@ -7,11 +7,15 @@ import os
 import signal
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import psutil
 import pytest
 
 from nnunetv2_s2ca.cli import main
+from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.lock import output_lock
+from nnunetv2_s2ca.jobs.finished import without_prediction
 from tests.jobs.conftest import CASES, DATASET, predict
 from tests.robustness.processes import start, wait_until_gone
 from tests.waiting import wait_for
@@ -125,7 +129,7 @@ DAMAGES = {
     "0 bytes": lambda file: file.write_bytes(b""),
     "cut in half": halve,
     "a wrong checksum": flip,
-    "another kind of file": lambda file: file.write_bytes(b"text" * 100),
+    "zeros": lambda file: file.write_bytes(bytes(file.stat().st_size)),
 }
 
 
@@ -153,6 +157,48 @@ def test_damaged_probabilities_and_folders_in_their_place_are_no_predictions(
     (nnunet / "out" / name).mkdir()
     assert predict(nnunet, *options) == 1
     assert f"{name} is a folder; expected a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["case_1.nii.gz", "case_1.nii", "case_1.npz"])
+def test_other_file_with_the_name_of_a_prediction_is_refused_and_kept(
+    nnunet, images, calls, capsys, name
+):
+    (nnunet / "out").mkdir()
+    (nnunet / "out" / name).write_text("mine" * 1000)
+    assert predict(nnunet, "--", "--save_probabilities") == 1
+    assert f"{name} has the name of a prediction, but is none" in capsys.readouterr().err
+    assert (nnunet / "out" / name).read_text() == "mine" * 1000
+    assert not calls()
+
+
+@pytest.mark.parametrize(
+    ("ending", "affine"),
+    [(".nii.gz", "eye"), (".nii", "eye"), (".nii.gz", "zero"), (".nii", "nan")],
+)
+def test_whole_prediction_is_kept_whatever_is_in_it(tmp_path, ending, affine):
+    matrix = {"eye": np.eye(4), "zero": np.zeros((4, 4)), "nan": np.full((4, 4), np.nan)}[affine]
+    header = nib.Nifti1Header()
+    header.set_data_shape((9, 9, 9))
+    header.set_sform(matrix, 1)
+    file = tmp_path / f"a{ending}"
+    nib.save(nib.Nifti1Image(np.zeros((9, 9, 9), np.int16), None, header), file)
+    content = file.read_bytes()
+    assert not without_prediction(["a"], tmp_path, probabilities=False, report=print)
+    file.write_bytes(content[:-1])
+    assert without_prediction(["a"], tmp_path, probabilities=False, report=print) == ["a"]
+    assert not file.exists()
+
+
+def test_prediction_that_cannot_be_read_is_kept(tmp_path, monkeypatch):
+    (tmp_path / "a.nii.gz").write_bytes(b"\x1f\x8bwhole")
+
+    def refuse(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=r"a\.nii\.gz cannot be read or removed: Permission denied"):
+        without_prediction(["a"], tmp_path, probabilities=False, report=print)
+    assert (tmp_path / "a.nii.gz").exists()
 
 
 def test_prediction_that_nnunet_left_damaged_is_no_success(nnunet, images, capsys):
