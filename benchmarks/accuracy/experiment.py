@@ -122,6 +122,17 @@ class Experiment:
             say=lambda line: self.say(f"  {line}"),
         )
 
+    def evaluate(self, name: str, truth: Path, predictions: Path) -> Path:
+        """The folder with the metrics of predictions, as `s2ca evaluate` writes it."""
+        output = predictions / "s2ca_evaluation"
+        dataset = self.raw(TRAINING_IDS["first"]) / "dataset.json"
+        command = s2ca_command(
+            *("evaluate", "--ref", truth, "--pred", predictions, "-djfile", dataset, "-o", output),
+            *("--rules", "classic", "-np", 1, "--overwrite"),
+        )
+        self.run(name, command)
+        return output
+
     def _prepare_hospital(self, hospital: str) -> None:
         settings, first = self.settings, hospital == "first"
         training = settings.patients if first else FINE_TUNING + FINE_TUNING_VALIDATION

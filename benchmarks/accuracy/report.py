@@ -9,10 +9,12 @@ from benchmarks.accuracy import report_tables as tables
 from benchmarks.accuracy.curves import draw_curves
 from benchmarks.accuracy.experiment import FINE_TUNING, Settings
 from benchmarks.accuracy.patient_pictures import draw_test_patients
+from benchmarks.accuracy.real_patients import REAL_FILE
 from benchmarks.accuracy.records import Records
-from benchmarks.accuracy.results import Part, RowResult, read_results
+from benchmarks.accuracy.results import REGIONS, Part, RowResult, read_results
 from benchmarks.accuracy.rows import BEST_NNUNET, BEST_S2CA, ROWS
-from nnunetv2_s2ca.core.files import write_text
+from nnunetv2_s2ca.core.files import read_json, write_text
+from nnunetv2_s2ca.reporting.markdown import markdown_table
 
 REPORT_FILE = "README.md"
 CURVES_FILE, LONG_CURVES_FILE, SLICES_FILE = "curves.png", "curves_long.png", "slices.png"
@@ -94,6 +96,7 @@ def _text(results: Results, folder: Path) -> str:
         _ablation(results),
         _fine_tuning(results),
         *_pictures(folder, SLICES_FILE),
+        *_real_patients(folder),
         "## All rows",
         _scores(results, "test"),
         _scores(results, "validation"),
@@ -160,6 +163,29 @@ scratch, and from the weights of `{BEST_S2CA}` (`-pretrained_weights`). Tested o
 second hospital.
 
 {tables.differences_table([pair], "test")}"""
+
+
+def _real_patients(folder: Path) -> list[str]:
+    """The sanity check on real patients, if it was made."""
+    if not (folder / REAL_FILE).exists():
+        return []
+    content = read_json(folder / REAL_FILE)
+    rows = [
+        [f"`{case}`", *(f"{scores[region]['dice']:.3f}" for region in REGIONS)]
+        for case, scores in content["scores"].items()
+    ]
+    table = markdown_table(["patient", *REGIONS], rows)
+    seeds = ", ".join(map(str, content["seeds"]))
+    return [
+        f"""## Real patients: a sanity check
+
+`python -m benchmarks.accuracy --real FOLDER`: {len(rows)} real patients of BraTS 2019, resampled to
+the synthetic patients' spacing by nnU-Net's own preprocessing, predicted by `{content["row"]}` (the
+folds {seeds} together). The model has seen synthetic patients alone. So few patients say nothing
+about accuracy, only whether what was learnt from drawings is there in real images, too.
+
+{table}"""
+    ]
 
 
 def _scores(results: Results, part: Part) -> str:

@@ -16,7 +16,7 @@ from benchmarks.accuracy.trainers.row_trainer import CURVE_FILE
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json
 from nnunetv2_s2ca.core.folds import read_splits
-from nnunetv2_s2ca.demo.processes import nnunet_command, s2ca_command
+from nnunetv2_s2ca.demo.processes import nnunet_command
 
 FINAL = "checkpoint_final.pth"
 
@@ -105,7 +105,8 @@ class Runner:
         truth.mkdir(exist_ok=True)
         for case in cases:
             shutil.copy(dataset / "labelsTr" / f"{case}.nii.gz", truth)
-        return self._evaluate("evaluate_validation", row, seed, truth, validation)
+        name = f"evaluate_validation_{row.name}_seed{seed}"
+        return read_scores(self.experiment.evaluate(name, truth, validation))
 
     def _test_scores(self, row: Row, seed: int, conditions: dict[str, Any]) -> Scores:
         test = self.experiment.raw(TEST_IDS[row.data])
@@ -117,27 +118,23 @@ class Runner:
             *("-i", test / "imagesTr", "-o", output, "-device", "cpu", "-npp", 0, "-nps", 0),
         )
         self._run("predict", row, seed, command, conditions)
-        return self._evaluate("evaluate_test", row, seed, test / "labelsTr", output)
-
-    def _evaluate(self, what: str, row: Row, seed: int, truth: Path, predictions: Path) -> Scores:
-        output = predictions / "s2ca_evaluation"
-        dataset = self.experiment.raw(TRAINING_IDS[row.data]) / "dataset.json"
-        command = s2ca_command(
-            *("evaluate", "--ref", truth, "--pred", predictions, "-djfile", dataset, "-o", output),
-            *("--rules", "classic", "-np", 1, "--overwrite"),
-        )
-        self._run(what, row, seed, command, {})
-        return read_scores(output)
+        name = f"evaluate_test_{row.name}_seed{seed}"
+        return read_scores(self.experiment.evaluate(name, test / "labelsTr", output))
 
     def _run(
         self, what: str, row: Row, seed: int, command: tuple[str, ...], conditions: dict[str, Any]
     ) -> None:
         """Run a command with what the row's trainer reads; the steps are those resolved."""
-        content = row.as_json() | {"trainer": row.trainer, "steps": conditions.get("steps", 1)}
+        content = trainer_content(row, steps=conditions["steps"])
         self.experiment.run(f"{what}_{row.name}_seed{seed}", command, content)
 
     def _fold(self, row: Row, seed: int) -> Path:
         return self.experiment.model(row.data, row.trainer) / f"fold_{seed}"
+
+
+def trainer_content(row: Row, *, steps: int) -> dict[str, Any]:
+    """What the trainer of a row reads from its environment variable."""
+    return row.as_json() | {"trainer": row.trainer, "steps": steps}
 
 
 def predictions_folder(work: Path, name: str, seed: int) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict
 
 import numpy as np
@@ -20,6 +21,7 @@ from benchmarks.accuracy.weight_average import WeightAverage
 from nnunetv2_s2ca import S2CANet
 from nnunetv2_s2ca.architecture.attention import AttentionGate
 from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.synthetic.brats import write_brats2019
 from nnunetv2_s2ca.training import TRAINERS
 
 SCORES = {
@@ -91,6 +93,12 @@ def test_patients_of_other_settings_are_refused(tmp_path):
         Experiment(tmp_path, Settings()).prepare()
 
 
+def test_real_patients_need_a_trained_model(tmp_path, capsys):
+    folders = ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
+    assert main([*folders, "--real", str(tmp_path)]) == 1
+    assert f"no trained model of {BEST_S2CA}; run" in capsys.readouterr().err
+
+
 def test_mean_dice_is_over_patients():
     assert mean_dice(SCORES) == {"WT": 0.75, "TC": 0.25}
 
@@ -118,18 +126,26 @@ def test_average_of_weights_follows_its_formula_and_is_exchanged():
 
 @pytest.mark.slow
 def test_row_of_two_steps_runs_end_to_end_and_once(tmp_path, capsys):
-    arguments = [
-        *("--work", tmp_path / "work", "--results", tmp_path / "results", "--steps", 2),
-        *("--patients", 5, "--test", 1, "--table", "final", "--rows", "b-best"),
-    ]
-    assert main([str(argument) for argument in arguments]) == 0
-    record = Records(tmp_path / "results" / "rows").read("b-best", 0)
+    results = tmp_path / "results"
+    folders = ["--work", str(tmp_path / "work"), "--results", str(results)]
+    row = ["--steps", "2", "--patients", "5", "--test", "1", "--table", "final"]
+    arguments = [*folders, *row, "--rows", BEST_S2CA]
+    assert main(arguments) == 0
+    record = Records(results / "rows").read(BEST_S2CA, 0)
     assert len(record["curve"]["losses"]) == 2
     assert record["seconds"] > 0
     assert len(record["validation"]) == len(record["test"]) == 1
     capsys.readouterr()
-    assert main([str(argument) for argument in arguments]) == 0
+    assert main(arguments) == 0
     assert "train" not in capsys.readouterr().out
+    # its model predicts patients of another folder, at their own spacing, and the report shows both
+    others = tmp_path / "others"
+    write_brats2019(others, patients=1, first=90, shape=(48, 56, 48), spacing=4.0)
+    assert main([*folders, "--real", str(others)]) == 0
+    assert main([*folders, "--report"]) == 0
+    report = (results / "README.md").read_text()
+    assert re.search(r"\| `BraTS19_SYN_090_1` \| [01]\.\d{3} \|", report)
+    assert "slices.png" in report
 
 
 def test_options_change_where_a_network_starts():

@@ -59,7 +59,9 @@ def run_training_entry():
         "foreground_mean": dice,
         "metric_per_case": [{"prediction_file": f"{case}.nii.gz"}],
     }
-    case.with_suffix(".nii.gz").touch()
+    prediction = Path(os.environ["RECORD"]).parent / option["-tr"] / f"{case.name}.nii.gz"
+    content = prediction.read_bytes() if prediction.exists() else b""
+    case.with_suffix(".nii.gz").write_bytes(content)
     if "--npz" in arguments:
         case.with_suffix(".npz").touch()
     (folder / "validation/summary.json").write_text(json.dumps(summary))
