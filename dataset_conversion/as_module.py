@@ -1,4 +1,4 @@
-"""What the modules `DatasetNNN_….py` run: the conversion of one edition from the command line."""
+"""Converting one edition from the command line, for the modules `DatasetNNN_….py`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nnunetv2_s2ca.dataset_conversion.convert import convert
 
 
 def convert_edition(name: str, argv: Sequence[str] | None = None) -> int:
-    """Convert a download as `s2ca convert` does with its defaults; returns the exit code.
+    """Convert a download like `s2ca convert` with its defaults; returns the exit code.
 
     Args:
-        name: of the edition.
-        argv: arguments; those of this process if None.
+        name: The edition's name.
+        argv: Arguments; those of this process if None.
     """
     parser = argparse.ArgumentParser(description=f"Convert {name} to nnU-Net's raw format.")
     parser.add_argument("source", type=Path, help="folder of the unzipped download")

@@ -1,4 +1,4 @@
-"""Look at every case before anything is written: `s2ca check`, and the first step of `convert`."""
+"""Check every case before anything is written: `s2ca check`, and the first step of `convert`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nnunetv2_s2ca.dataset_conversion.patients import GRADES
 from nnunetv2_s2ca.dataset_conversion.source import find_cases
 from nnunetv2_s2ca.dataset_conversion.walk import what_is_passed_over
 
-# rows of the table, and what the problems say that stand under each
+# rows of the table, and the pattern of the problems that each counts
 KINDS = {
     "files missing": r"is missing; expected",
     "in several folders or files": r"; expected one$",
@@ -37,15 +37,15 @@ def check_cases(
     """Find the cases of a source and examine their files.
 
     Args:
-        edition: the edition that the source is.
-        source: folder of the download.
-        processes: worker processes; all cores if not given.
-        deep: read all voxels of the images, which finds NaN and damage; else their headers and
-            lengths alone.
-        label_files: give the segmentations in nnU-Net's labels, too.
+        edition: Edition of the source.
+        source: Folder of the download.
+        processes: Worker processes; all cores if None.
+        deep: Read all voxels of the images, which finds NaN and damage; else only headers and
+            lengths.
+        label_files: Also return the segmentations in nnU-Net's labels.
 
     Raises:
-        UserError: if no case is found; see `find_cases`.
+        UserError: No case is found; see `find_cases`.
     """
     cases = find_cases(edition, source)
     examine = partial(examine_case, edition=edition, deep=deep, label_files=label_files)
@@ -53,7 +53,7 @@ def check_cases(
 
 
 def describe(edition: Edition, checked: Sequence[CheckedCase], *, source: Path) -> str:
-    """A table of what the check found: totals, problems case by case, oddities dealt with."""
+    """The report of a check: totals, each case's problems, and oddities that are handled."""
     cases = [item.case for item in checked]
     bad = [case for case in cases if case.problems]
     patients = Counter(case.patient for case in cases)

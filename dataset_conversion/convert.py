@@ -1,4 +1,4 @@
-"""A BraTS download becomes a dataset in nnU-Net's raw format."""
+"""Converting a BraTS download to a dataset in nnU-Net's raw format."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from nnunetv2_s2ca.dataset_conversion.source import Case
 from nnunetv2_s2ca.dataset_conversion.write_case import write_case
 
 SKIPPED = "s2ca_skipped.txt"
-SETTINGS = "settings.json"  # in the dataset's folder until it is whole
+SETTINGS = "settings.json"  # in the dataset's folder until it is complete
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Conversion:
     """A dataset in nnUNet_raw.
 
     Attributes:
-        folder: the dataset's.
-        training: number of cases with a segmentation.
-        to_predict: number of cases without one.
-        skipped: number of invalid cases that were left out.
+        folder: The dataset's folder.
+        training: Number of cases with a segmentation.
+        to_predict: Number of cases without one.
+        skipped: Number of invalid cases that were skipped.
     """
 
     folder: Path
@@ -72,27 +72,25 @@ def convert(
     skip_invalid: bool = False,
     say: Callable[[str], None] = print,
 ) -> Conversion:
-    """Write a dataset to nnUNet_raw; it appears there only once it is whole.
+    """Write a dataset to nnUNet_raw; it appears there only once it is complete.
 
-    An interrupted conversion goes on where it was when it is started again with the same files,
-    and from the start if any of them has changed.
+    An interrupted conversion of the same files resumes; if any file has changed, it starts again.
 
     Args:
-        edition: the edition that the source is.
-        source: folder of the download.
-        dataset_id: nnU-Net's id; the edition's own if not given.
-        name: of the dataset, after the id; the edition's own if not given.
-        link: leave the images where they are and refer to them from `dataset.json`.
-        deep: read all voxels of images that are linked, as of those that are copied.
-        processes: worker processes; all cores if not given.
-        overwrite: replace an existing dataset.
-        skip_invalid: skip cases that cannot be converted, or that change meanwhile, and list them
-            in a file.
-        say: takes the lines of the report.
+        edition: Edition of the source.
+        source: Folder of the download.
+        dataset_id: nnU-Net's id; the edition's own if None.
+        name: Name of the dataset, after the id; the edition's own if None.
+        link: Leave the images where they are and refer to them from `dataset.json`.
+        deep: With `link`, read all voxels of the images; a copy always does.
+        processes: Worker processes; all cores if None.
+        overwrite: Replace an existing dataset.
+        skip_invalid: Skip cases that are invalid or change meanwhile, and list them in a file.
+        say: Receives the lines of the report.
 
     Raises:
-        UserError: if anything is wrong with the source or the target, they overlap, or another
-            process converts to this id; nothing is left behind.
+        UserError: Something is wrong with the source or the target, they overlap, or another
+            process is converting to this id; nothing is left behind.
     """
     source = resolved(Path(source))
     raw = nnunet_folder(RAW)
@@ -100,10 +98,10 @@ def convert(
     number = target.name[7:10]
     if link and edition.four_dimensional:
         raise UserError(
-            f"{edition.name} cannot be linked, since its files hold all channels in an order of "
-            "their own; copy them"
+            f"{edition.name} cannot be linked, since its files hold all channels in another "
+            "order; copy them"
         )
-    # of the id, since two datasets of one id must not appear at once either
+    # one lock per id, since two datasets must not get the same id
     with output_lock(raw / f"Dataset{number}", doing="converted to") as lock:
         check_id_is_free(target.name)
         check_replaceable(target, overwrite=overwrite)
@@ -120,7 +118,7 @@ def convert(
         with replaced_folder(target, overwrite=overwrite, resume=True, lock=lock) as folder:
             _begin(folder, {**settings, "files": _states(good)})
             write = partial(write_case, edition=edition, folder=folder, link=link, ending=ending)
-            # labels are written faster than a worker process starts
+            # writing the labels is faster than starting worker processes
             found = map_cases(write, good, processes=1 if link else processes, title="convert")
             good, changed = _sort_out(_with_problems(good, found), skip_invalid=skip_invalid)
             bad += changed
@@ -161,12 +159,12 @@ def _with_problems(
 
 
 def _file_ending(good: Sequence[CheckedCase]) -> str:
-    """The ending of images that are linked, and so of all files of the dataset."""
+    """The ending of the linked images, and therefore of all files of the dataset."""
     images = [path for item in good for path in item.case.images.values()]
     strange = next((path for path in images if not str(path).isprintable()), None)
     if strange is not None:
         raise UserError(
-            f"{strange} cannot be linked, since its path is not UTF-8 or holds characters that "
+            f"{strange} cannot be linked, since its path is not UTF-8 or has characters that "
             "cannot be printed; copy the images"
         )
     endings = {
@@ -175,19 +173,19 @@ def _file_ending(good: Sequence[CheckedCase]) -> str:
     }
     if len(endings) != 1 or "?" in endings:
         raise UserError(
-            "the images cannot be linked, since nnU-Net wants one file ending, in small letters, "
-            "for all, and they are .nii and .nii.gz or in capitals; copy the images"
+            "the images cannot be linked, since nnU-Net needs one file ending in lower case, and "
+            "they mix .nii and .nii.gz or have capitals; copy the images"
         )
     return endings.pop()
 
 
 def _states(good: Sequence[CheckedCase]) -> dict[str, list[int]]:
-    """File → size and time of its last change, as JSON has it."""
+    """File → size and time of the last change, for JSON."""
     return {str(path): list(state) for item in good for path, state in item.case.states.items()}
 
 
 def _begin(folder: Path, settings: dict[str, Any]) -> None:
-    """Prepare the folder of the dataset, or take up what an interrupted conversion left there."""
+    """Prepare the dataset's folder, keeping the files of an interrupted conversion like this."""
     note = folder / SETTINGS
     if not note.is_file() or _settings_in(note) != settings:
         for path in folder.iterdir():
@@ -198,7 +196,7 @@ def _begin(folder: Path, settings: dict[str, Any]) -> None:
 
 
 def _settings_in(note: Path) -> dict[str, Any] | None:
-    """Of an interrupted conversion, if they can still be read."""
+    """The settings of an interrupted conversion, if they can still be read."""
     try:
         return read_json(note)
     except UserError:
@@ -228,7 +226,7 @@ def _write_description(
 
 
 def _linked(training: Sequence[Case], edition: Edition, ending: str) -> dict[str, Any]:
-    """The `dataset` entry, by which nnU-Net reads images from anywhere."""
+    """The `dataset` entry, which lets nnU-Net read images from anywhere."""
     return {
         case.identifier: {
             "images": [str(case.images[channel]) for channel in edition.channels],

@@ -1,4 +1,4 @@
-"""What copying and linking a download take on the disk."""
+"""Disk space that copying or linking a download takes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from nnunetv2_s2ca.dataset_conversion.source import Case
 def check_disk(
     target: Path, cases: Sequence[Case], *, link: bool, say: Callable[[str], None]
 ) -> None:
-    """Say what linking and copying cost, and refuse what cannot fit.
+    """Report the disk space for linking and copying, and refuse what does not fit.
 
-    What an interrupted conversion has left is taken up or deleted, so its room counts as free.
+    The leftovers of an interrupted conversion are reused or deleted, so their space counts as free.
 
     Raises:
-        UserError: There is too little room.
+        UserError: There is too little space.
     """
     images = {path: case.states[path][0] for case in cases for path in case.images.values()}
     labels = sum(case.states[case.segmentation][0] for case in cases if case.segmentation)
@@ -34,7 +34,7 @@ def check_disk(
     free += sum(path.lstat().st_size for path in begun.rglob("*"))
     if needed > free:
         raise UserError(
-            f"{target.parent} has {_size(free)} free, and {_size(needed)} are needed; make room"
+            f"{target.parent} has {_size(free)} free, but {_size(needed)} are needed; make room"
             + ("" if link else ", or pass `link=True` to leave the images where they are")
         )
 

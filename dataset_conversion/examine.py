@@ -1,4 +1,4 @@
-"""Look into the files of one case, for all that nnU-Net or SimpleITK would refuse or misread."""
+"""Examining the files of one case for whatever nnU-Net or SimpleITK would refuse or misread."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nnunetv2_s2ca.core.nifti_writing import compressed_nifti, header_like
 from nnunetv2_s2ca.dataset_conversion.geometry import Geometry, read_geometry
 from nnunetv2_s2ca.dataset_conversion.source import Case
 
-# mm between the same corner of two images of a case; headers hold float32
+# mm between the same corner of two images of a case; headers store float32
 CORNER_TOLERANCE = 0.01
 
 
@@ -33,10 +33,10 @@ class CheckedCase:
     """A case, what is wrong with it, and what its segmentation holds.
 
     Attributes:
-        case: with all problems found.
-        labels: labels of the source in the segmentation; None without one.
-        label_file: the segmentation in nnU-Net's labels, as a .nii.gz file holds it, if asked for;
-            some 50 kB, so that the conversion need not read the segmentation again.
+        case: The case with all problems found.
+        labels: The source's labels in the segmentation; None without one.
+        label_file: On request, the bytes of a .nii.gz file with the segmentation in nnU-Net's
+            labels (some 50 kB), so that the conversion need not read the segmentation again.
     """
 
     case: Case
@@ -50,7 +50,7 @@ class CheckedCase:
 def examine_case(
     case: Case, *, edition: Edition, deep: bool, label_files: bool = False
 ) -> CheckedCase:
-    """Read the images of a case and its segmentation; arguments as of `check_cases`."""
+    """Read the images and the segmentation of a case; arguments as for `check_cases`."""
     problems, remarks = list(case.problems), list(case.remarks)
     labels, label_file = None, None
     with ExitStack() as opened:
@@ -67,7 +67,7 @@ def examine_case(
         if case.segmentation is not None:
             with _noted(case.segmentation, problems):
                 segmentation = _open(case.segmentation, "segmentation", opened)
-                # in the first image's geometry, to the bit, for whatever reads the two
+                # with exactly the first image's geometry, whatever program reads the two
                 header = images[0].nifti.header if label_files and not problems else None
                 labels, label_file = _read_labels(segmentation, edition, header)
                 if images:
@@ -84,7 +84,7 @@ def examine_case(
 
 
 class _File(NamedTuple):
-    """A file of a case, open; `what` is its channel, or that it is the segmentation."""
+    """An open file of a case; `what` is its channel, or "segmentation"."""
 
     path: Path
     what: str
@@ -94,7 +94,7 @@ class _File(NamedTuple):
 
 @contextmanager
 def _noted(path: Path, problems: list[str]) -> Iterator[None]:
-    """Add what is wrong with a file to the problems, and go on."""
+    """Add what is wrong with a file to the problems instead of raising."""
     try:
         yield
     except READ_ERRORS as error:
@@ -102,7 +102,7 @@ def _noted(path: Path, problems: list[str]) -> Iterator[None]:
 
 
 def _open(path: Path, what: str, opened: ExitStack, *, channels: int | None = None) -> _File:
-    """Open a file of three axes, or of four with so many channels."""
+    """Open a file that must have three axes, or a fourth with so many channels."""
     nifti = opened.enter_context(open_nifti(path))
     axes = 3 if channels is None else 4
     if len(nifti.shape) != axes:
@@ -113,9 +113,9 @@ def _open(path: Path, what: str, opened: ExitStack, *, channels: int | None = No
 
 
 def _check_voxels(file: _File, *, deep: bool) -> None:
-    """Read all voxels, and refuse those that are no number in nnU-Net's float32.
+    """Read all voxels, and refuse those that are not finite in nnU-Net's float32.
 
-    Unless it is to be `deep`, only a file of another length than announced is read.
+    Without `deep`, only a file whose length differs from its header's is read.
     """
     if not deep and length_fits(file.path, file.nifti):
         return
@@ -129,7 +129,7 @@ def _check_voxels(file: _File, *, deep: bool) -> None:
 
 
 def _check_same_grid(file: _File, first: _File) -> None:
-    """Refuse what nnU-Net refuses beside the first image, and what lies elsewhere."""
+    """Refuse a file whose grid differs from the first image's."""
     geometry, expected, channel = file.geometry, first.geometry, first.what
     if geometry.shape != expected.shape:
         raise ValueError(
@@ -154,7 +154,7 @@ def _sizes(geometry: Geometry) -> str:
 def _read_labels(
     file: _File, edition: Edition, header: nib.Nifti1Header | None
 ) -> tuple[tuple[int, ...], bytes | None]:
-    """Labels that occur in a segmentation; with a header, also its file in nnU-Net's labels."""
+    """The labels in a segmentation; with a header, also the file in nnU-Net's labels."""
     present: set[int] = set()
 
     def renamed() -> Iterator[np.ndarray]:

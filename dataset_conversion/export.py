@@ -1,4 +1,4 @@
-"""Predictions go back into the labels, names and geometry of the edition they come from."""
+"""Exporting predictions in their edition's labels, names and geometry."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Export:
     """Files for the challenge.
 
     Attributes:
-        output: the folder that holds them.
-        files: one a case.
+        output: Their folder.
+        files: One per case.
     """
 
     output: Path
@@ -59,25 +59,24 @@ def export(
     allow_unknown: bool = False,
     say: Callable[[str], None] = print,
 ) -> Export:
-    """Write predictions as the challenge takes them: uint8, `<case>.nii.gz`.
+    """Write predictions as the challenge expects them: uint8, `<case>.nii.gz`.
 
-    Labels are those of the edition, and the geometry is that of the case's images, to the bit. Each
-    file is read again after it was written. The folder appears once all files are in it.
+    Labels are the edition's, and the geometry is bit for bit that of the case's images. Each file
+    is read again after writing. The folder appears once it holds all files.
 
     Args:
-        dataset: folder in nnUNet_raw, or its id.
-        predictions: folder of nnU-Net's predictions, as it writes them (.nii.gz or .nii).
-        output: folder for the files, new or empty.
-        processes: worker processes; all cores if not given.
-        allow_unknown: take predictions of cases that the dataset does not have, in their own
-            geometry.
-        say: takes a line for cases of the dataset without a prediction.
+        dataset: Folder in nnUNet_raw, or its id.
+        predictions: Folder of nnU-Net's predictions (.nii.gz or .nii).
+        output: Folder for the files, new or empty.
+        processes: Worker processes; all cores if None.
+        allow_unknown: Also export cases that the dataset does not have, in their own geometry.
+        say: Receives a line about cases of the dataset without a prediction.
 
     Raises:
-        UserError: if there is no prediction, or two of one case, or one of a case that the dataset
-            does not have; one holds a label that the edition does not know or has another geometry
-            than the case's images; or the output is not empty, overlaps with the input or cannot be
-            written. Nothing is written then.
+        UserError: There is no prediction, two for one case, or one for a case that the dataset does
+            not have; one holds an unknown label or differs in geometry from the case's images; or
+            the output is not empty, overlaps with the input or cannot be written. Nothing is
+            written.
     """
     folder = find_raw_dataset(dataset) if isinstance(dataset, int) else Path(dataset)
     record = read_record(folder)
@@ -88,8 +87,8 @@ def export(
     if (unknown := sorted(files.keys() - known)) and not allow_unknown:
         raise UserError(
             f"{predictions} holds predictions of cases that {folder} does not have: "
-            f"{_named(unknown)}. Rename them as their images, remove them, or export them in their "
-            "own geometry with `allow_unknown=True`"
+            f"{_named(unknown)}. Rename them like their images, remove them, or export them in "
+            "their own geometry with `allow_unknown=True`"
         )
     check_apart(output, predictions, folder)
     check_output_folder(output)
@@ -157,14 +156,14 @@ def _linked_images(entries: Any, path: Path) -> dict[str, Path]:
             raise TypeError
     except (AttributeError, KeyError, IndexError, TypeError):
         raise UserError(
-            f"{path}: dataset is damaged; expected for each case its images, a list of files. "
-            "Convert again"
+            f"{path}: dataset is damaged; expected a list of image files for each case. Convert "
+            "again"
         ) from None
     return {case: Path(image) for case, image in images.items()}
 
 
 def _missing_cases(predicted: Collection[str], images: _Images) -> Iterator[str]:
-    """A line for each part of the dataset that the predictions cover only partly."""
+    """A line for each part of the dataset that is only partly predicted."""
     for title, part in (
         ("training cases", images.training),
         ("cases to predict", images.to_predict),
@@ -197,8 +196,8 @@ def _export_one(
     try:
         write_compressed(compressed_nifti([labels.ravel(order="F")], header), temporary / name)
         if not np.array_equal(read_voxels(temporary / name), labels):
-            raise UserError(f"{output / name} does not read as it was written; check the disk")
-    except READ_ERRORS as error:  # a full disk's does not name the file
+            raise UserError(f"{output / name} reads differently than written; check the disk")
+    except READ_ERRORS as error:  # the error of a full disk does not name the file
         reason = getattr(error, "strerror", None) or error
         raise UserError(
             f"{output / name} cannot be written: {reason}; nothing was exported"
@@ -207,7 +206,7 @@ def _export_one(
 
 
 def _check_geometry(path: Path, reference: Path | None) -> nib.Nifti1Header:
-    """The header that has the geometry for a prediction, before its voxels are read."""
+    """Compare the geometry of a prediction and its image; returns the header to take over."""
     with _naming(path), open_nifti(path) as nifti:
         found = read_geometry(nifti)
         if len(nifti.shape) != 3:
@@ -223,10 +222,10 @@ def _check_geometry(path: Path, reference: Path | None) -> nib.Nifti1Header:
 
 
 def _difference(found: Geometry, expected: Geometry) -> str:
-    """How two geometries differ, in words; none for what rounding does."""
+    """How two geometries differ, in words; empty for rounding differences."""
     if found.shape != expected.shape:
         return f"expected the shape {expected.shape}, got {found.shape}"
-    # nnU-Net writes what either reader has taken from the image
+    # nnU-Net writes what one of the two readers got from the image
     distance = min(found.distances(expected))
     if distance <= min(0.1, np.linalg.norm(expected.spacing * expected.shape) / 1000):
         return ""
@@ -234,7 +233,7 @@ def _difference(found: Geometry, expected: Geometry) -> str:
     turned = f"its axes run {axes}, expected {expected_axes}; " if axes != expected_axes else ""
     return (
         f"the shape is the same, but the affine differs: {turned}voxels lie up to {distance:.3g} "
-        "mm from where the image has them. Export predictions as nnU-Net wrote them"
+        "mm from those of the image. Export predictions as nnU-Net wrote them"
     )
 
 

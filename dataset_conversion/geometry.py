@@ -1,4 +1,4 @@
-"""Where a file places its voxels, as nibabel and SimpleITK, which nnU-Net uses, read it."""
+"""Where a file places its voxels, as read by nibabel and by SimpleITK, which nnU-Net uses."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from nibabel.affines import voxel_sizes
 
 from nnunetv2_s2ca.core.nifti import NiftiFile
 
-SHEAR_TOLERANCE = 1e-3  # of the cosine between two axes
-# fields that differ among the images of a download, and have no part in their geometry
+SHEAR_TOLERANCE = 1e-3  # largest cosine between two axes
+# fields that differ between images and do not affect the geometry
 NOT_GEOMETRY = ("cal_max", "cal_min", "scl_slope", "scl_inter", "descrip", "aux_file", "db_name")
 LPS_TO_RAS = np.diag([-1.0, -1, 1, 1])
 
@@ -26,11 +26,11 @@ class Geometry:
     """The grid of an image.
 
     Attributes:
-        shape: voxels along each of the three axes.
-        affine: from voxel indices to mm, `(4, 4)`, as nibabel reads it.
-        itk_affine: the same as SimpleITK reads it. The two differ where a header's qform, sform and
+        shape: Voxels along each of the three axes.
+        affine: Voxel indices to mm, `(4, 4)`, as nibabel reads it.
+        itk_affine: The same as SimpleITK reads it. The two differ where a header's qform, sform and
             voxel sizes contradict each other.
-        spacing: voxel sizes in mm, as nnU-Net takes them from SimpleITK.
+        spacing: Voxel sizes in mm, as nnU-Net gets them from SimpleITK.
     """
 
     shape: tuple[int, ...]
@@ -39,7 +39,7 @@ class Geometry:
     spacing: np.ndarray
 
     def distances(self, other: Geometry) -> tuple[float, float]:
-        """How far apart the corners of two grids of one shape lie, for nibabel and SimpleITK."""
+        """Largest distances in mm between corners of two grids, for nibabel and SimpleITK."""
         return (
             corner_distance(self.shape, self.affine, other.affine),
             corner_distance(self.shape, self.itk_affine, other.itk_affine),
@@ -47,15 +47,15 @@ class Geometry:
 
     @property
     def ambiguity(self) -> float:
-        """How far apart the two readers place a corner of this grid, in mm."""
+        """Largest distance in mm between where the two readers place a corner of this grid."""
         return corner_distance(self.shape, self.affine, self.itk_affine)
 
 
 def read_geometry(nifti: NiftiFile) -> Geometry:
-    """The geometry of an image of three axes, or of the first three of four.
+    """The geometry of an image's first three axes.
 
     Raises:
-        ValueError: it is sheared, SimpleITK cannot read the header or finds another shape there.
+        ValueError: It is sheared, or SimpleITK cannot read the header or reads another shape.
     """
     directions = nifti.affine[:3, :3] / voxel_sizes(nifti.affine)
     if np.abs(directions.T @ directions - np.eye(3)).max() > SHEAR_TOLERANCE:
@@ -70,15 +70,15 @@ def read_geometry(nifti: NiftiFile) -> Geometry:
 
 
 def corner_distance(shape: tuple[int, ...], affine: np.ndarray, other: np.ndarray) -> float:
-    """The largest distance, in mm, between where two affines place a corner of an image."""
+    """The largest distance in mm between where two affines place a corner of an image."""
     corners = np.array([(*corner, 1) for corner in product(*((0, n - 1) for n in shape[:3]))])
     return float(np.linalg.norm(((affine - other) @ corners.T)[:3], axis=0).max())
 
 
-@lru_cache  # most headers of a download are equal
+@lru_cache  # most headers of a download are identical
 def _read_by_simpleitk(header: bytes) -> tuple[tuple[int, ...], np.ndarray]:
-    """Shape and affine (RAS, as nibabel's) that SimpleITK reads from a header."""
-    import SimpleITK as sitk  # takes its time
+    """Shape and affine (RAS, as in nibabel) that SimpleITK reads from a header."""
+    import SimpleITK as sitk  # slow to import
 
     reader = sitk.ImageFileReader()
     reader.SetImageIO("NiftiImageIO")
@@ -102,7 +102,7 @@ def _read_by_simpleitk(header: bytes) -> tuple[tuple[int, ...], np.ndarray]:
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Keep ITK from printing beside the progress bar what `Geometry` tells anyway."""
+    """Keep ITK from printing warnings into the progress bar; `Geometry` covers them."""
     import SimpleITK as sitk
 
     shown = sitk.ProcessObject.GetGlobalWarningDisplay()

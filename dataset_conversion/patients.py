@@ -1,4 +1,4 @@
-"""Which cases are one patient's, by their names and the challenge's name mapping tables."""
+"""Which cases belong to one patient, by their names and the challenge's name mapping tables."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ NAME_MAPPING = "*name_mapping*.csv"
 
 
 class MappingRow(NamedTuple):
-    """What a name mapping table has about a case."""
+    """A case's row in a name mapping table."""
 
     grade: str = ""
     names: tuple[str, ...] = ()  # of the patient
 
 
 class Patients:
-    """Patients of cases: names that any row of a name mapping has together are one patient's."""
+    """Patients of cases; all names in one row of a name mapping table are one patient's."""
 
     def __init__(self, source: Path) -> None:
-        """Read the name mapping tables of a source; raises as `_read_name_mapping`."""
+        """Read the name mapping tables of a source; raises as `_read_name_mapping` does."""
         self._rows = _read_name_mapping(source)
         self._parents: dict[str, str] = {}
         self._spelling: dict[str, str] = {}
@@ -35,11 +35,11 @@ class Patients:
             self._join(row.names)
 
     def row_of(self, identifier: str) -> MappingRow:
-        """What the tables have about a case."""
+        """A case's row in the tables; an empty one if it has none."""
         return self._rows.get(identifier.lower(), MappingRow())
 
     def patient_of(self, edition: Edition, identifier: str) -> str:
-        """One name for all names that are the patient's, whatever their capitals."""
+        """One name for all of a patient's names, whatever their capitals."""
         names = (*self.row_of(identifier).names, patient_of(edition, identifier))
         return self._spelling[self._root(names[0])]
 
@@ -73,13 +73,13 @@ def patient_of(edition: Edition, identifier: str) -> str:
 def _read_name_mapping(source: Path) -> dict[str, MappingRow]:
     """Case identifier → grade and patient's names, from the name mapping tables of 2017 to 2020.
 
-    Each row has the names of one patient in several editions, and perhaps the collection's own
-    (TCGA_TCIA_subject_ID), which then comes first. The tables lie in the source, or beside it where
-    that is the folder of one grade.
+    Each row has the names of one patient in several editions, and perhaps in the collection
+    (TCGA_TCIA_subject_ID), which then comes first. The tables are in the source, or beside it if
+    it is the folder of one grade.
 
     Raises:
-        UserError: A table names no case, as when a spreadsheet program has saved it with other
-            separators or in UTF-16; to pass it over would part what belongs to one patient.
+        UserError: A table names no case, for example because a spreadsheet program saved it with
+            other separators or in UTF-16; skipping it would split patients across folds.
     """
     mapping: dict[str, MappingRow] = {}
     tables = sorted(source.rglob(NAME_MAPPING))
@@ -97,7 +97,7 @@ def _read_name_mapping(source: Path) -> dict[str, MappingRow]:
         if not table:
             raise UserError(
                 f"{path} names no case; expected the challenge's table in UTF-8, with commas and "
-                "columns such as BraTS_2020_subject_ID. Fix it, or take it out of the folder"
+                "columns such as BraTS_2020_subject_ID. Fix it, or move it out of the folder"
             )
         mapping |= table
     return mapping
@@ -115,7 +115,7 @@ def _rows_of_name_mapping(lines: Iterable[str]) -> dict[str, MappingRow]:
         editions = [name for name in names if name.lower().startswith("brats")]
         if not editions:
             continue
-        # the rule of 2017 to 2019 leaves the names of 2020 as they are
+        # the rule of 2017 to 2019 does not change the names of 2020
         patients = [patient_of(EDITIONS["brats2019"], name) for name in editions]
         own = values.get("TCGA_TCIA_subject_ID")
         row_of_case = MappingRow(values.get("Grade", ""), (*([own] if own else []), *patients))

@@ -1,4 +1,4 @@
-"""What the conversion keeps about a dataset's edition and cases, for splits and export."""
+"""The record of a dataset's edition and cases, which splits and export read."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class RecordedCase:
 
     Attributes:
         patient: Cases of one patient share it.
-        grade: HGG or LGG, where the source tells.
-        labels: Labels of the source that occur in the segmentation; None without one.
+        grade: HGG or LGG, where the source says so.
+        labels: The source's labels that occur in the segmentation; None without one.
     """
 
     patient: str
@@ -37,7 +37,7 @@ class Record:
 
     Attributes:
         edition: The edition of the source.
-        cases: Case identifier to what is known of the case.
+        cases: Case identifier → what is known about the case.
     """
 
     edition: Edition
@@ -67,7 +67,7 @@ def read_record(dataset: Path) -> Record:
     try:
         name, cases = content.get("edition"), content.get("cases")
         if not isinstance(name, str) or not isinstance(cases, dict):
-            raise ValueError("it lacks a name under `edition`, or an object under `cases`")
+            raise ValueError("it lacks the name `edition` or the object `cases`")
         edition = edition_named(name)
         return Record(edition, {case: _parse(case, cases[case], edition) for case in cases})
     except (ValueError, UserError) as error:

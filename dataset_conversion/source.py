@@ -1,4 +1,4 @@
-"""Find the cases of a BraTS download: which files belong together, and what is unusual."""
+"""Find the cases of a BraTS download: which files belong together, and which are unusual."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Case:
     """The files of one case.
 
     Attributes:
-        identifier: as the source spells it; nnU-Net's case identifier, too.
-        images: channel → file; for the MSD one 4D file for all.
+        identifier: As the source spells it; also nnU-Net's case identifier.
+        images: Channel → file; for the MSD, one 4D file for all.
         segmentation: None for cases to predict.
-        patient: cases of one patient share it, sessions and editions included.
+        patient: Shared by all cases of a patient, across sessions and editions.
         grade: HGG or LGG, where the source says so.
-        states: file → its size in bytes and the time of its last change in ns, when it was found.
-        problems: why the case cannot be converted.
-        remarks: what is unusual, but handled.
+        states: File → size in bytes and time of the last change in ns, when it was found.
+        problems: Why the case cannot be converted.
+        remarks: What is unusual, but handled.
     """
 
     identifier: str
@@ -50,7 +50,7 @@ class Case:
 
 @dataclass
 class _Found:
-    """What belongs to one case identifier in one folder, while the search goes on."""
+    """The files of one case identifier in one folder, during the search."""
 
     identifier: str
     folder: Path
@@ -60,15 +60,15 @@ class _Found:
 
 @disk_errors_named("read")
 def find_cases(edition: Edition, source: Path) -> list[Case]:
-    """Search a folder and all below it for the cases of an edition, sorted by identifier.
+    """Search a folder and its subfolders for the cases of an edition, sorted by identifier.
 
-    Hidden files, macOS' `._` files, tables beside the cases, and links to a folder above them are
+    Hidden files, macOS' `._` files, tables beside the cases, and links to a parent folder are
     ignored.
 
     Raises:
-        UserError: if the folder does not exist; if it, or a folder below it, cannot be read; or if
-            it holds no case, the files of a single case, cases of another edition, or a name
-            mapping table that names no case.
+        UserError: The folder does not exist; it or a subfolder cannot be read; or it holds no case,
+            the files of a single case, cases of another edition, or a name mapping table that names
+            no case.
     """
     source = Path(source)
     if not source.is_dir():
@@ -78,8 +78,8 @@ def find_cases(edition: Edition, source: Path) -> list[Case]:
         raise UserError(_nothing_found(edition, source))
     if not edition.four_dimensional and any(item.folder == source for item in found):
         raise UserError(
-            f"{source} holds the files of case {found[0].identifier} itself; give the folder "
-            "above, which holds one folder for each case"
+            f"{source} holds the files of case {found[0].identifier} itself; name the parent "
+            "folder, which holds one folder per case"
         )
     _refuse_other_editions(edition, found)
     patients = Patients(source)
@@ -130,7 +130,7 @@ def _find_3d(edition: Edition, source: Path) -> list[_Found]:
         elif "seg" not in item.files and others:
             names = [path.name for path in others]
             item.remarks.append(
-                f"{' and '.join(names)} do not bear the case's name and are ignored"
+                f"{' and '.join(names)} are not named after the case and are ignored"
             )
     used = {place for item in found.values() for place in (item.folder, *item.folder.parents)}
     empty = [_Found(path.name, path) for path in named_like_cases if path not in used]
@@ -159,7 +159,7 @@ def _find_4d(edition: Edition, source: Path) -> list[_Found]:
 
 
 def _state_of(path: Path) -> tuple[int, int] | None:
-    """Size in bytes and time of the last change in ns; None if it is no file."""
+    """Size in bytes and time of the last change in ns; None if it is not a file."""
     try:
         state = path.stat()
     except OSError:
@@ -194,7 +194,7 @@ def _problems_of(
 ) -> Iterator[str]:
     item = items[0]
     if not item.identifier.isprintable():
-        yield "its name holds characters that cannot be printed, or is not UTF-8; rename its files"
+        yield "its name has characters that cannot be printed, or is not UTF-8; rename its files"
     if len(items) > 1:
         folders = ", ".join(str(other.folder) for other in items)
         yield f"appears in {len(items)} folders: {folders}; expected one"
@@ -219,7 +219,7 @@ def _problems_of(
 
 
 def _with_lost_segmentations_named(cases: list[Case]) -> list[Case]:
-    """A remark for each case without a segmentation that lies among cases with one."""
+    """Add a remark to each case without a segmentation beside cases that have one."""
     segmented: Counter[Path] = Counter()
     for case in cases:
         if case.segmentation is not None:
@@ -229,7 +229,7 @@ def _with_lost_segmentations_named(cases: list[Case]) -> list[Case]:
         beside = {segmented[path.parent.parent] for path in case.images.values()} - {0}
         if case.segmentation is None and beside:
             remark = (
-                f"has no segmentation, unlike {max(beside)} cases beside it: it becomes a case to "
+                f"has no segmentation, unlike {max(beside)} cases beside it; it becomes a case to "
                 "predict"
             )
             case = replace(case, remarks=(*case.remarks, remark))
@@ -248,7 +248,7 @@ def _refuse_other_editions(edition: Edition, found: list[_Found]) -> None:
             raise UserError(
                 f"{item.folder} holds case {item.identifier}, which belongs to "
                 f"{' or '.join(others)}, not to {edition.name} ({edition.case_prefix}…); choose "
-                f"that edition, or give a folder that holds {edition.name} alone"
+                f"that edition, or name a folder that holds {edition.name} only"
             )
 
 
@@ -258,9 +258,9 @@ def _nothing_found(edition: Edition, source: Path) -> str:
     else:
         endings = ", ".join(edition.suffixes[channel] for channel in edition.channels)
         expected = (
-            f"a folder for each case, with files named {edition.case_prefix}… that end in "
+            f"a folder per case, with files named {edition.case_prefix}… that end in "
             f"{endings} and {edition.segmentation_suffix}, .nii or .nii.gz"
         )
     count = sum(1 for _ in all_images(source))
-    held = f"{count} NIfTI files, but none named so" if count else "no NIfTI file at all"
+    held = f"{count} NIfTI files of other names" if count else "no NIfTI file"
     return f"no case of {edition.name} in {source}, which holds {held}; expected {expected}"

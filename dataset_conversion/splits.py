@@ -1,4 +1,4 @@
-"""Folds of the cross-validation by patient: `s2ca splits`."""
+"""Patient-disjoint folds for the cross-validation: `s2ca splits`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nnunetv2_s2ca.core.nnunet import (
 )
 from nnunetv2_s2ca.dataset_conversion.record import RECORD, RecordedCase, read_record
 
-SEED = 12345  # as nnU-Net's own splits
+SEED = 12345  # as in nnU-Net
 FILE = "splits_final.json"
 
 
@@ -28,19 +28,19 @@ FILE = "splits_final.json"
 def write_splits(
     dataset_id: int, *, folds: int = 5, seed: int = SEED, overwrite: bool = False
 ) -> tuple[Path, str]:
-    """Write the folds where nnU-Net reads them; all cases of a patient stand in one fold.
+    """Write patient-disjoint folds where nnU-Net reads them.
 
     Args:
-        dataset_id: of a dataset that `s2ca convert` made.
-        folds: number of folds.
-        seed: of the shuffling.
-        overwrite: replace other folds that are there.
+        dataset_id: Id of a dataset that `s2ca convert` wrote.
+        folds: Number of folds.
+        seed: Seed of the shuffling.
+        overwrite: Replace other folds that exist.
 
     Returns:
         The file, and a table of what each fold holds.
 
     Raises:
-        UserError: if there are fewer patients than folds, other folds exist, or the disk refuses.
+        UserError: There are fewer patients than folds, other folds exist, or writing fails.
     """
     dataset = find_raw_dataset(dataset_id)
     path = nnunet_folder(PREPROCESSED) / dataset.name / FILE
@@ -69,20 +69,20 @@ def write_splits(
 def make_splits(
     patients: dict[str, str], strata: dict[str, str], *, folds: int = 5, seed: int = SEED
 ) -> list[dict[str, list[str]]]:
-    """Share cases out to folds, by patient and stratified.
+    """Assign cases to patient-disjoint, stratified folds.
 
     Args:
-        patients: case → patient.
-        strata: case → stratum, of which each fold gets its share as far as patients allow.
-        folds: number of folds.
-        seed: of the shuffling; the result does not depend on the order of the cases.
+        patients: Case → patient.
+        strata: Case → stratum; each fold gets its share of each, as far as patients allow.
+        folds: Number of folds.
+        seed: Seed of the shuffling; the result does not depend on the order of the cases.
 
     Returns:
-        As nnU-Net has it: for each fold `train` and `val`.
+        nnU-Net's `train` and `val` of each fold.
 
     Raises:
-        UserError: if there are fewer patients than folds, fewer than two folds, or NumPy takes no
-            such seed.
+        UserError: There are fewer patients than folds, fewer than two folds, or the seed is out of
+            range.
     """
     if folds < 2:
         raise UserError(f"`folds` is {folds}; expected 2 or more")
@@ -92,8 +92,8 @@ def make_splits(
     count = len(set(patients.values()))
     if count < 2:
         raise UserError(
-            "all cases are of one patient, who cannot be in several folds; train on all cases with "
-            "`nnUNetv2_train … all`"
+            "all cases belong to one patient, who cannot be in several folds; train on all cases "
+            "with `nnUNetv2_train … all`"
         )
     if count < folds:
         raise UserError(
@@ -101,10 +101,10 @@ def make_splits(
             "cases with `nnUNetv2_train … all`"
         )
     if max(Counter(strata.values()).values()) < folds:
-        strata = dict.fromkeys(names, "")  # strata this small cannot be spread at all
+        strata = dict.fromkeys(names, "")  # no stratum is large enough to be in every fold
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
-        # a stratum of fewer cases than folds cannot stand in each, which is no mistake
+        # a stratum with fewer cases than folds is fine
         warnings.filterwarnings("ignore", message="The least populated class")
         parts = list(
             splitter.split(names, [strata[n] for n in names], [patients[n] for n in names])

@@ -1,4 +1,4 @@
-"""The folders and images of a download, and what in it is ignored."""
+"""Walking the folders and images of a download, and listing what is ignored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IMAGE_NAME = re.compile(r"(?P<stem>.+)\.nii(\.gz)?", re.IGNORECASE | re.DOTALL)
 
 
 def walk(source: Path) -> Iterator[tuple[Path, list[str]]]:
-    """All folders from the source on, hidden ones apart, each with the names of its files."""
+    """The source and all its subfolders except hidden ones, each with the names of its files."""
     for name, folders, files in os.walk(source, onerror=_raise, followlinks=True):
         folder = Path(name)
         folders[:] = sorted(
@@ -28,24 +28,24 @@ def walk(source: Path) -> Iterator[tuple[Path, list[str]]]:
 
 
 def images_among(folder: Path, names: list[str]) -> Iterator[tuple[Path, str]]:
-    """The NIfTI files among the files of a folder, with their names less the ending."""
+    """The NIfTI files among the files of a folder, with their names without the ending."""
     for name in names:
         if match := IMAGE_NAME.fullmatch(name):
             yield folder / name, match["stem"]
 
 
 def all_images(source: Path) -> Iterator[tuple[Path, str]]:
-    """All NIfTI files from the source on, as `images_among` gives them."""
+    """All NIfTI files in the source and its subfolders, as from `images_among`."""
     for folder, names in walk(source):
         yield from images_among(folder, names)
 
 
 def what_is_passed_over(source: Path) -> list[str]:
-    """The files and links of a download that are ignored, a line for each kind."""
+    """The files and links of a download that are ignored, one line per kind."""
     counts: Counter[str] = Counter()
     for path in source.rglob("*"):
         if path.is_symlink() and path.is_dir() and _leads_up(path):
-            counts["links to a folder above them"] += 1
+            counts["links to a parent folder"] += 1
         elif not path.is_file() or fnmatch(path.name, NAME_MAPPING):
             continue
         elif path.name.startswith("."):
@@ -61,5 +61,5 @@ def _raise(error: OSError) -> None:
 
 
 def _leads_up(link: Path) -> bool:
-    """Whether a link leads to a folder that it lies in: following it would never end."""
+    """Whether a link leads to one of its parent folders, so that following it would never end."""
     return os.path.realpath(link) in {os.path.realpath(folder) for folder in link.parents}

@@ -1,4 +1,4 @@
-"""The files of one case in nnU-Net's raw format."""
+"""Writing the files of one case in nnU-Net's raw format."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from nnunetv2_s2ca.core.nifti_writing import (
 from nnunetv2_s2ca.dataset_conversion.examine import CheckedCase
 from nnunetv2_s2ca.dataset_conversion.source import changed_files
 
-# of the errors of copying a file, those that are the target's
+# errors that concern the target when a file is copied
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
@@ -30,21 +30,21 @@ class _SourceError(Exception):
 def write_case(
     item: CheckedCase, *, edition: Edition, folder: Path, link: bool, ending: str
 ) -> list[str]:
-    """Write a case; files that are there already, from an interrupted conversion, are left.
+    """Write a case; files that exist already, from an interrupted conversion, are kept.
 
     Args:
-        item: The case as it was checked.
-        edition: Of the source.
-        folder: Of the dataset, with imagesTr, imagesTs and labelsTr.
+        item: The checked case.
+        edition: Edition of the source.
+        folder: The dataset's folder, with imagesTr, imagesTs and labelsTr.
         link: Leave the images where they are; those of cases to predict are linked.
-        ending: Of the files.
+        ending: File ending.
 
     Returns:
-        Why the case cannot be part of the dataset: files of the source that cannot be read, or
-        that have changed since they were checked. Nothing of the case is left then.
+        Problems: files of the source that cannot be read or have changed since the check. If there
+        are any, nothing of the case is left.
 
     Raises:
-        UserError: The disk takes no more.
+        UserError: The dataset's disk cannot be written.
     """
     case = item.case
     images = folder / ("imagesTs" if case.segmentation is None else "imagesTr")
@@ -65,7 +65,7 @@ def write_case(
         with whole_file(label) as temporary:
             write_compressed(item.label_file, temporary)
     problems += [
-        f"{path}: has changed since it was checked; convert again once the source is at rest"
+        f"{path}: has changed since it was checked; convert again once the source is stable"
         for path in changed_files(case)
     ]
     if problems:
@@ -75,7 +75,7 @@ def write_case(
 
 
 def _take_over(source: Path, target: Path, *, link: bool) -> None:
-    """Copy a file as it is, compress one that is not compressed, or link it where that works."""
+    """Copy a file, compress it if it is not compressed, or link it where that works."""
     if os.path.lexists(target):
         return
     if link:
@@ -83,7 +83,7 @@ def _take_over(source: Path, target: Path, *, link: bool) -> None:
         try:
             target.symlink_to(source)
             return
-        except OSError:  # Windows without the right to make links
+        except OSError:  # Windows without the right to create links
             pass
     with whole_file(target) as temporary:
         try:
@@ -98,7 +98,7 @@ def _take_over(source: Path, target: Path, *, link: bool) -> None:
 
 
 def _split_channels(source: Path, targets: list[Path], *, order: list[int]) -> None:
-    """One file a channel from the MSD's 4D file, in our order."""
+    """Split the MSD's 4D file into one file per channel, in our order."""
     if all(target.exists() for target in targets):
         return
     try:

@@ -1,1 +1,1 @@
-"""The public functions, which `nnunetv2_s2ca` exports: they combine the packages below them."""
+"""The public functions, which `nnunetv2_s2ca` exports; they combine the other packages."""

@@ -1,4 +1,4 @@
-"""The authors' checkpoints: describe and import."""
+"""Describe and import the authors' checkpoints."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from nnunetv2_s2ca.checkpoints.description import describe_checkpoint
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """An nnU-Net model made of the authors' files.
+    """An nnU-Net model from the authors' files.
 
     Attributes:
-        folder: the model's.
+        folder: The model's folder.
     """
 
     folder: Path
@@ -33,15 +33,15 @@ def import_checkpoints(
     trust: bool = False,
     overwrite: bool = False,
 ) -> ImportedModel:
-    """Make one nnU-Net model of the authors' files, a fold each.
+    """Make one nnU-Net model from the authors' files, one fold per file.
 
     Args:
-        files: the authors' `.pkl` files, all of one architecture.
-        output: the model's folder, or a folder `DatasetXXX_Name` to put it in.
-        dataset: id or name of the dataset that the model is for; without `output`, the model goes
-            to its place in nnUNet_results.
-        trust: read files that can run code; needed for pickle protocols 4 and 5.
-        overwrite: replace a model that was imported before.
+        files: The authors' `.pkl` files, all of one architecture.
+        output: The model's folder, or a folder `DatasetXXX_Name` to put it in.
+        dataset: Id or name of the model's dataset; without `output`, the model goes to its place in
+            nnUNet_results.
+        trust: Read files that can run code; needed for pickle protocols 4 and 5.
+        overwrite: Replace a model that was imported before.
 
     Raises:
         UserError: A file is damaged or holds something else, or the folder exists; nothing is
@@ -58,11 +58,11 @@ def import_checkpoints(
 
 
 def describe_checkpoints(files: Sequence[str | PathLike[str]], *, trust: bool = False) -> str:
-    """What the authors' files hold, in a few lines each; nothing is written.
+    """Describe the authors' files in a few lines each; nothing is written.
 
     Args:
-        files: the authors' `.pkl` files.
-        trust: as for `import_checkpoints`.
+        files: The authors' `.pkl` files.
+        trust: As for `import_checkpoints`.
 
     Raises:
         UserError: A file is damaged or not S2CA-Net's.

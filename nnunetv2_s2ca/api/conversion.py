@@ -1,4 +1,4 @@
-"""BraTS in and out: check, convert, split, export."""
+"""Check, convert, split and export BraTS data."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nnunetv2_s2ca.dataset_conversion import splits as splitting
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` found.
+    """The findings of `check`.
 
     Attributes:
         cases: number of cases.
@@ -56,7 +56,7 @@ def check(
     Args:
         edition: such as "brats2019".
         source: folder of the unzipped download.
-        deep: read every voxel; without it, headers and segmentations alone.
+        deep: read every voxel; without it, only headers and segmentations.
         processes: worker processes; all cores if None.
 
     Raises:
@@ -97,7 +97,7 @@ def convert(
         edition: such as "brats2019".
         source: folder of the unzipped download.
         dataset_id: nnU-Net's id; the edition's own if None.
-        name: of the dataset, after the id; the edition's own if None.
+        name: name of the dataset, after the id; the edition's own if None.
         link: refer to the images where they are, and write labels only.
         deep: with `link`, read every voxel of the images; a copy always does.
         skip_invalid: skip invalid cases and list them in `s2ca_skipped.txt`.
@@ -127,9 +127,9 @@ def write_splits(
     """Write patient-disjoint folds to nnU-Net's `splits_final.json`.
 
     Args:
-        dataset_id: of a dataset that `convert` made.
+        dataset_id: id of a dataset that `convert` wrote.
         folds: number of folds.
-        seed: of the shuffling.
+        seed: seed of the shuffling.
         overwrite: replace other folds.
 
     Raises:
@@ -146,7 +146,7 @@ def export(
     allow_unknown: bool = False,
     processes: int | None = None,
 ) -> exporting.Export:
-    """Write predictions as the challenge takes them: its labels, names and geometry.
+    """Write predictions as the challenge expects them: its labels, names and geometry.
 
     Args:
         dataset: nnU-Net's id of the dataset, or its folder in nnUNet_raw.
@@ -156,8 +156,8 @@ def export(
         processes: worker processes; all cores if None.
 
     Raises:
-        UserError: A prediction is missing its case, damaged, or of another geometry; nothing is
-            written.
+        UserError: A prediction is damaged, belongs to no case of the dataset, or differs in
+            geometry; nothing is written.
     """
     return exporting.export(
         dataset if isinstance(dataset, int) else Path(dataset),

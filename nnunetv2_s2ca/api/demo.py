@@ -15,8 +15,8 @@ def run_demo(output: str | PathLike[str], settings: DemoSettings | None = None) 
     """Generate patients, convert, plan, train, predict and compare; all below `output`.
 
     Args:
-        output: folder that is empty, does not exist, or holds an interrupted demo of these
-            settings, which resumes.
+        output: a new or empty folder, or that of an interrupted demo with these settings, which
+            resumes.
         settings: defaults if None.
 
     Raises:

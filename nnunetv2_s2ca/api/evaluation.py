@@ -84,11 +84,11 @@ def evaluate(
 
     Args:
         reference: folder with the true segmentations.
-        predictions: folder with what is to be scored, under the same names.
-        edition: both folders hold this edition's own labels; else they hold nnU-Net's.
-        dataset_json: nnU-Net's file that defines the regions; if None, looked for in the folders.
+        predictions: folder with the predictions, under the same names.
+        edition: the edition whose own labels both folders hold; if None, they hold nnU-Net's.
+        dataset_json: nnU-Net's file that defines the regions; if None, the one in the folders.
         rules: "classic", "lesionwise-2023" or "brats-2026"; if None, the edition's own, or classic.
-        tolerance: of NSD, in mm; the rules' own if None.
+        tolerance: tolerance of NSD in mm; the rules' own if None.
         output: folder for the results; `s2ca_evaluation` in the predictions if None.
         official: also run the challenge's own program, `brats-evaluation`.
         keep_going: score valid cases even if others have problems.
@@ -101,7 +101,7 @@ def evaluate(
     """
     predictions, reference = Path(predictions), Path(reference)
     if official and not edition:
-        raise UserError("`official` needs `edition`, since that program knows its labels only")
+        raise UserError("`official` needs `edition`, since that program reads only its labels")
     scoring = rules_named(rules or default_rules(edition), edition=edition, tolerance=tolerance)
     folder = Path(output) if output else predictions / DEFAULT_FOLDER
     result = evaluate_folders(
@@ -132,9 +132,9 @@ def compare(
 
     Args:
         first: `metrics.csv` of a run, or the folder that holds it.
-        second: of the other run.
+        second: the same of the other run.
         output: also write the table to this csv file, which must not exist.
-        keep_going: compare the common cases even if others exist in one run only.
+        keep_going: compare the cases of both runs even if others exist in one run only.
 
     Raises:
         UserError: A table is damaged, the runs were scored by different rules, or cases differ.
@@ -163,7 +163,7 @@ def _scheme(
 ) -> LabelScheme:
     """The regions and labels of both folders."""
     if edition is None:
-        otherwise = ", or, for labels as the challenge has them, the `edition`"
+        otherwise = ", or, for the challenge's own labels, the `edition`"
         found = dataset_json or find_dataset_json(predictions, reference, otherwise=otherwise)
         return scheme_of_dataset(Path(found))
     if dataset_json is not None:

@@ -1,4 +1,4 @@
-"""The installation: what is there, what nnU-Net finds, and the link for editable installs."""
+"""Examine the installation, list trainers, and link the trainers of an editable install."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Installation:
-    """What was found on this machine.
+    """The findings on this machine.
 
     Attributes:
-        findings: a line or more each.
+        findings: one or more lines each.
         ready: whether training could start.
     """
 
@@ -41,7 +41,7 @@ def describe_trainers() -> str:
 
 
 def link_trainers() -> Path:
-    """Let nnU-Net find the trainers of an editable install; returns the file that does it.
+    """Let nnU-Net find the trainers of an editable install; returns the file that it writes.
 
     Raises:
         UserError: site-packages cannot be written to.
@@ -52,7 +52,7 @@ def link_trainers() -> Path:
 
 
 def unlink_trainers() -> Path:
-    """Undo `link_trainers`; returns the file that was removed.
+    """Undo `link_trainers`; returns the removed file.
 
     Raises:
         UserError: site-packages cannot be written to.

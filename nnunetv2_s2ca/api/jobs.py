@@ -21,7 +21,7 @@ TRAINER, PLANS, FOLDS = "nnUNetTrainerS2CA", "nnUNetPlans", (0, 1, 2, 3, 4)
 
 @dataclass(frozen=True)
 class CrossValidationReport:
-    """What became of a cross-validation.
+    """The outcome of a cross-validation.
 
     Attributes:
         outcome: which folds were skipped, failed, or wait on SLURM.
@@ -38,7 +38,7 @@ class CrossValidationReport:
 
 @dataclass(frozen=True)
 class PredictionReport:
-    """What became of a prediction by several jobs.
+    """The outcome of a prediction by several jobs.
 
     Attributes:
         failed: name of each failed job → its log.
@@ -57,14 +57,14 @@ def cross_validate(
     backend: LocalBackend | SlurmBackend | None = None,
     device: str | None = None,
 ) -> CrossValidationReport:
-    """Train and validate all folds by `nnUNetv2_train`; finished folds are skipped.
+    """Train and validate all folds with `nnUNetv2_train`; finished folds are skipped.
 
     Args:
         dataset: nnU-Net's id or name of a preprocessed dataset.
         configuration: such as "3d_fullres".
         trainers: names for `nnUNetv2_train -tr`.
         plans: nnU-Net's plans.
-        folds: which; all of the split if None.
+        folds: numbers of the folds; all of the split if None.
         backend: where the jobs run; one at a time on this machine if None.
         device: "cuda", "cpu" or "mps"; CUDA if there is one if None.
 
@@ -73,7 +73,7 @@ def cross_validate(
     """
     name = find_dataset(str(dataset))
     models = [Model(name, configuration, trainer, plans) for trainer in trainers]
-    regions = region_names(models[0])  # before trainings of days, since it may be refused
+    regions = region_names(models[0])  # may raise, so before days of training
     outcome = train_folds(
         models,
         backend or LocalBackend(),
@@ -108,7 +108,7 @@ def predict(
         configuration: such as "3d_fullres".
         trainer: name of the trainer.
         plans: nnU-Net's plans.
-        folds: whose predictions are averaged.
+        folds: folds whose predictions are averaged.
         backend: where the jobs run; on this machine if None.
         jobs: number of calls.
         device: "cuda", "cpu" or "mps"; CUDA if there is one if None.

@@ -1,4 +1,4 @@
-"""Where the public functions report progress: Python's logging, under the package's name."""
+"""Progress of the public functions, through Python's logging under the package's name."""
 
 import logging
 

@@ -22,7 +22,7 @@ class Postprocessed:
     Attributes:
         output: the folder.
         cases: number of files written.
-        changed: number of those that differ from the input.
+        changed: number of files that differ from the input.
     """
 
     output: Path
@@ -35,12 +35,12 @@ class Postprocessed:
 
 @dataclass(frozen=True)
 class FittedPostprocessing:
-    """Sizes that were chosen by cross-validation.
+    """Sizes chosen by cross-validation.
 
     Attributes:
         path: JSON file with the sizes, for `postprocess`.
         fitted: sizes, and scores before and after.
-        missing_folds: folds without predictions, whose cases took no part.
+        missing_folds: folds without predictions, whose cases were not used.
     """
 
     path: Path
@@ -62,7 +62,7 @@ def postprocess(
     overwrite: bool = False,
     processes: int | None = None,
 ) -> Postprocessed:
-    """Remove small components, and enhancing tumour where there is too little of it.
+    """Remove small components, and enhancing tumour if there is too little of it.
 
     Args:
         predictions: folder of nnU-Net's predictions.

@@ -1,4 +1,4 @@
-"""What distinguishes the BraTS editions and the MSD: file names, labels, regions, nnU-Net's ids."""
+"""How the BraTS editions and the MSD differ: file names, labels, regions, nnU-Net's ids."""
 
 from __future__ import annotations
 
@@ -19,31 +19,30 @@ TUMOUR_REGIONS = {"whole tumor": (1, 2, 3), "tumor core": (2, 3), "enhancing tum
 
 @dataclass(frozen=True, kw_only=True)
 class Edition:
-    """One edition: how its files are named and what its labels mean.
+    """How an edition names its files, and what its labels mean.
 
-    In nnU-Net's labels, oedema is 1, the non-enhancing core 2, enhancing tumour 3, and what an
-    edition has besides 4, so that the first three mean the same in every dataset.
+    In every dataset, nnU-Net's labels are oedema 1, non-enhancing core 2, enhancing tumour 3, and
+    any further label of the edition 4.
 
     Attributes:
-        name: As the command line has it, such as `brats2019`.
-        dataset_id: nnU-Net's, where nnU-Net has a converter for the edition.
+        name: Name on the command line, such as `brats2019`.
+        dataset_id: Dataset id; nnU-Net's own where it has a converter for the edition.
         dataset_name: The part of the folder's name after the id.
-        case_prefix: How the case identifiers of the edition begin.
-        suffixes: Channel name to the end of the file's name. The channels of a dataset are always
-            in the order T1, T1ce, T2, FLAIR.
-        segmentation_suffix: The end of the segmentation's name.
-        labels: Label in the source to nnU-Net's label.
-        regions: Region to nnU-Net's labels, in the order of the network's outputs.
-        four_dimensional: The channels of a case are one 4D file, in the order of `suffixes`, and
-            the segmentations lie in a folder of their own, as the MSD has it.
+        case_prefix: Start of the edition's case identifiers.
+        suffixes: Channel name → end of the file's name. The channels of a dataset are always in
+            the order T1, T1ce, T2, FLAIR.
+        segmentation_suffix: End of the segmentation's name.
+        labels: Label in the source → nnU-Net's label.
+        regions: Region → nnU-Net's labels, in the order of the network's outputs.
+        four_dimensional: As in the MSD, one 4D file holds a case's channels, in the order of
+            `suffixes`, and segmentations are in a folder of their own.
         reference: Where the data is described.
-        scored_labels: Single labels, as the source has them, that the challenge scores besides
-            `regions`: settings of brats-evaluation 0.0.10, and dataset.json of the MSD.
+        scored_labels: Single labels of the source that the challenge scores besides `regions`,
+            from the settings of brats-evaluation 0.0.10 and the MSD's dataset.json.
         rules: The rules that score the edition, one of `RULES`.
-        lesion_dilations: In the lesion-wise rule of 2023, how often the reference is dilated.
-        smallest_lesion_mm3: In the same rule, reference lesions of at most this volume are left
-            out.
-        official_config: The settings of brats-evaluation for the edition, if it has any.
+        lesion_dilations: Number of dilations of the reference in the lesion-wise rule of 2023.
+        smallest_lesion_mm3: That rule leaves out reference lesions of at most this volume.
+        official_config: The edition's settings in brats-evaluation, if any.
     """
 
     name: str
@@ -64,7 +63,7 @@ class Edition:
 
     @property
     def separator(self) -> str:
-        """What stands between a case identifier and the suffix of a file."""
+        """The character between case identifier and suffix in a file's name."""
         since_2023 = self.case_prefix.startswith("BraTS-")
         return "-" if since_2023 and self.segmentation_suffix == "seg" else "_"
 
@@ -75,12 +74,12 @@ class Edition:
 
     @property
     def source_labels(self) -> dict[int, int]:
-        """nnU-Net's label to the label in the source: the way back."""
+        """nnU-Net's label → label in the source."""
         return {ours: source for source, ours in self.labels.items()}
 
     @property
     def dataset_json_labels(self) -> dict[str, int | list[int]]:
-        """`labels` as `dataset.json` has them; a single foreground label is no region."""
+        """`labels` for `dataset.json`; a single foreground label is not a region."""
         if len(self.regions) == 1:
             ((name, (label,)),) = self.regions.items()
             return {"background": 0, name: label}
@@ -88,10 +87,10 @@ class Edition:
 
     @property
     def regions_class_order(self) -> tuple[int, ...] | None:
-        """The label that nnU-Net writes for each region; later ones overwrite earlier ones.
+        """The label that nnU-Net writes for each region; later regions overwrite earlier ones.
 
-        The smallest label of a region is the one that the regions after it leave over, which
-        restores every label from the regions that hold it.
+        The later regions cover all labels of a region but its smallest, so writing the smallest
+        restores every label.
         """
         if len(self.regions) == 1:
             return None
@@ -101,32 +100,31 @@ class Edition:
         """The dataset's folder in nnUNet_raw.
 
         Raises:
-            UserError: The id has not one to three digits, or the name has other characters than
-                nnU-Net's own names have.
+            UserError: The id is not 1 to 999, or the name has characters that nnU-Net's names lack.
         """
         number = self.dataset_id if dataset_id is None else dataset_id
         if not 1 <= number <= 999:
             raise UserError(
-                f"the dataset's id is {number}; expected 1 to 999, since nnU-Net reads three "
+                f"the dataset's id is {number}; expected 1 to 999, since nnU-Net's ids have three "
                 "digits; choose another `dataset_id`"
             )
         name = self.dataset_name if name is None else name
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise UserError(
-                f"the dataset's name is {name!r}; expected letters from A to Z, digits, _ and - "
-                "alone; choose another `name`"
+                f"the dataset's name is {name!r}; expected only letters from A to Z, digits, _ "
+                "and -; choose another `name`"
             )
         return f"Dataset{number:03d}_{name}"
 
 
 def edition_named(name: str) -> Edition:
-    """The edition of that name.
+    """Look up an edition by name.
 
     Raises:
-        UserError: There is none.
+        UserError: The edition is unknown.
     """
     if name not in EDITIONS:
-        raise UserError(f"unknown edition {name!r}; there are {', '.join(EDITIONS)}")
+        raise UserError(f"unknown edition {name!r}; expected one of {', '.join(EDITIONS)}")
     return EDITIONS[name]
 
 
@@ -181,7 +179,7 @@ EDITIONS: dict[str, Edition] = {
         _classic(2019, 43, "BraTS19_"),
         _classic(2020, 82, "BraTS20_"),
         _classic(2021, 137, "BraTS2021_"),
-        # in 2023 gliomas had no resection cavity, and children the labels of adults
+        # in 2023, gliomas had no resection cavity, and paediatric cases the labels of adults
         _since_2023(2023, "GLI", 230, "GoAT"),
         _since_2023(2023, "SSA", 231, "GoAT"),
         _since_2023(2023, "MEN", 232, "MenPre", lesion_dilations=1),
@@ -191,7 +189,7 @@ EDITIONS: dict[str, Edition] = {
             2024, "GLI", 226, "gli", scored_labels={"NETC": (1,), "SNFH": (2,)}, **_WITH_CAVITY
         ),
         # brats-evaluation: 1 ET, 2 NET, 3 CC, 4 ED. The cystic component is a region of its own,
-        # since the three scored ones alone could not tell it from the non-enhancing tumour.
+        # since the three scored regions do not separate it from the non-enhancing tumour.
         _since_2023(
             2024,
             "PED",
@@ -206,7 +204,7 @@ EDITIONS: dict[str, Edition] = {
                 "cystic component": (4,),
             },
         ),
-        # brats-evaluation: 1 gross tumour volume, on T1 with contrast alone
+        # brats-evaluation: 1 gross tumour volume, on T1ce only
         _since_2023(
             2024,
             "MEN-RT",

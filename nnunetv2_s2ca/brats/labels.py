@@ -1,4 +1,4 @@
-"""Voxels of segmentations put into other labels, at the speed of memory."""
+"""Fast relabelling of segmentations."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import numpy as np
 
 
 def relabel(voxels: np.ndarray, mapping: Mapping[int, int]) -> tuple[np.ndarray, list[int]]:
-    """Replace each label by the one that the mapping gives it.
+    """Replace each label by its value in the mapping.
 
     Args:
-        voxels: labels of any real type; some editions store them as floating point.
-        mapping: from all labels that there may be, 0 to 255, to others.
+        voxels: Labels of any real type; some editions store them as floating point.
+        mapping: From all labels that may occur, 0 to 255, to the new labels.
 
     Returns:
-        The voxels as uint8, and the labels that occurred among them before, ascending.
+        The new voxels as uint8, and the former labels that occurred, ascending.
 
     Raises:
-        ValueError: if there is a value that is none of the mapping's labels; names it.
+        ValueError: A voxel is not in the mapping; names its label.
     """
-    with np.errstate(invalid="ignore"):  # NaN becomes some label here, and is found below
+    with np.errstate(invalid="ignore"):  # NaN becomes some label here and is found below
         labels = voxels.astype(np.uint8, copy=False)
     if voxels.dtype != np.uint8 and not np.array_equal(labels, voxels):
         raise _unknown(voxels[labels != voxels], mapping)
-    if not labels.any() and mapping.get(0) == 0:  # most pieces of a volume by far
+    if not labels.any() and mapping.get(0) == 0:  # most pieces are background
         return labels, [0] if labels.size else []
     unknown = min(set(range(256)) - set(mapping.values()))
     table = bytearray([unknown]) * 256
     for label, replacement in mapping.items():
         table[label] = replacement
-    # bytes are translated and searched some twenty times as fast as arrays are indexed; the first
-    # axis is the fastest in NIfTI files
+    # translating and searching bytes is some twenty times faster than indexing arrays; in NIfTI
+    # files the first axis is the fastest
     content = labels.tobytes(order="F")
     replaced = content.translate(table)
     if unknown in replaced:

@@ -1,4 +1,4 @@
-"""Which labels make up the regions that are scored."""
+"""Regions to score, and the labels that they consist of."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json
 from nnunetv2_s2ca.core.text import in_few_words
 
-# The names that nnU-Net's BraTS converters give the regions, in any spelling, and the challenge's.
+# By the names of nnU-Net's BraTS converters, in British and American spelling
 SHORT_NAMES = {
     "whole tumor": "WT",
     "whole tumour": "WT",
@@ -27,10 +27,10 @@ SHORT_NAMES = {
     "gross tumour volume": "GTV",
 }
 
-# How many unknown labels an error names: an image in the place of labels has thousands
+# Unknown labels named in an error; an image in place of labels has thousands
 NAMED_LABELS = 5
 
-# The largest label that nnU-Net can write: its predictions are uint8, or uint16
+# The largest label that nnU-Net can write, in uint16
 LARGEST_LABEL = 65535
 
 
@@ -47,7 +47,7 @@ class Region:
     labels: tuple[int, ...]
 
     def mask(self, segmentation: np.ndarray) -> np.ndarray:
-        """Where `segmentation`, integers of shape `(H, W, D)`, holds a label of the region."""
+        """The voxels of `segmentation`, integers `(H, W, D)`, that belong to the region."""
         table = np.zeros(int(max(segmentation.max(initial=0), *self.labels)) + 1, dtype=bool)
         table[list(self.labels)] = True
         return table[segmentation]
@@ -58,9 +58,9 @@ class LabelScheme:
     """The regions of a set of segmentations, and every label that may occur in them.
 
     Attributes:
-        regions: What is scored, in the order of the tables.
+        regions: The regions to score, in the order of the tables.
         labels: All labels that a segmentation may hold, background included.
-        ignore_label: Voxels that the reference marks with it are left out of every metric.
+        ignore_label: Every metric leaves out voxels with this label in the reference.
     """
 
     regions: tuple[Region, ...]
@@ -71,13 +71,13 @@ class LabelScheme:
         """Refuse a segmentation, integers of any shape, with labels that the scheme lacks.
 
         Raises:
-            UserError: It has such labels; the message names `path` and them.
+            UserError: It has such labels; names `path` and the labels.
         """
         if segmentation.min(initial=0) < 0 or segmentation.max(initial=0) > max(self.labels):
             present = np.unique(segmentation)
         else:
-            # a bincount is one pass over the voxels, where np.unique would sort them; but it
-            # takes a cell for every number up to the largest
+            # bincount makes one pass where np.unique would sort, but needs memory for every
+            # number up to the largest
             present = np.flatnonzero(np.bincount(segmentation.ravel(order="K")))
         unknown = sorted(set(present.tolist()) - self.labels)
         if unknown:
@@ -89,15 +89,15 @@ class LabelScheme:
 
 
 def short_name(name: str) -> str:
-    """`WT` for `whole tumor`, and so on; a name that BraTS does not know stays as it is."""
+    """`WT` for `whole tumor`, and so on; other names are unchanged."""
     return SHORT_NAMES.get(name.lower().replace("_", " ").strip(), name)
 
 
 def scheme_of_regions(regions: Mapping[str, Sequence[int]]) -> LabelScheme:
-    """The scheme of regions given by name; their labels and background are all that may occur.
+    """The scheme of named regions; only their labels and background may occur.
 
     Raises:
-        UserError: Two names are two spellings of one region.
+        UserError: Two names mean the same region.
     """
     spellings: dict[str, str] = {}
     scheme = []
@@ -114,7 +114,7 @@ def scheme_of_edition(name: str) -> LabelScheme:
     """The regions that an edition scores, in its own labels.
 
     Raises:
-        UserError: An unknown edition.
+        UserError: The edition is unknown.
     """
     edition = edition_named(name)
     regions = {
@@ -128,8 +128,8 @@ def scheme_of_dataset(dataset_json: Path) -> LabelScheme:
     """The regions, or plain labels, that an nnU-Net `dataset.json` declares.
 
     Raises:
-        UserError: The file is missing, is not JSON, or has no labels as nnU-Net has them; two
-            names mean one region; or the `ignore` label belongs to a region.
+        UserError: The file is missing, is not JSON, or lacks nnU-Net's labels; two names mean the
+            same region; or the `ignore` label belongs to a region.
     """
     labels = read_json(dataset_json).get("labels")
     if not isinstance(labels, dict) or not labels.keys() - {"ignore"} > {"background"}:
@@ -165,23 +165,23 @@ def scheme_of_dataset(dataset_json: Path) -> LabelScheme:
     if ignore in scheme.labels:
         name = next(name for name, values in regions.items() if ignore in values)
         raise UserError(
-            f"{dataset_json}: {ignore} is the `ignore` label and a label of {name!r}; ignored "
-            "voxels need a label of their own"
+            f"{dataset_json}: {ignore} is both the `ignore` label and a label of {name!r}; give "
+            "ignored voxels a label of their own"
         )
     return LabelScheme(scheme.regions, scheme.labels | {ignore}, ignore_label=ignore)
 
 
 def find_dataset_json(*folders: Path, otherwise: str = "") -> Path:
-    """The `dataset.json` of the first of `folders` that has one, or whose parent has.
+    """Find the first `dataset.json` in `folders` and their parents.
 
-    nnU-Net puts it beside predictions, and one level above `labelsTr`.
+    nnU-Net writes it beside predictions, and one level above `labelsTr`.
 
     Args:
         folders: Where to look.
-        otherwise: What else the user may do where there is none, besides -djfile.
+        otherwise: What else the user can do if there is none, besides -djfile.
 
     Raises:
-        UserError: None has.
+        UserError: There is none.
     """
     for folder in folders:
         for candidate in (folder / "dataset.json", folder.parent / "dataset.json"):

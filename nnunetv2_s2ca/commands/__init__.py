@@ -1,1 +1,1 @@
-"""The `s2ca` commands, a file each: arguments, one call of the public API, print."""
+"""The `s2ca` commands, one file each: arguments, one call of the public API, print."""

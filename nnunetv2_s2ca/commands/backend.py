@@ -1,4 +1,4 @@
-"""Options that say where jobs run, and the backend that they describe."""
+"""Options for where jobs run, and the backend that they choose."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 
 def add_backend(parser: argparse.ArgumentParser, parallel: str) -> None:
-    """The options of the local backend and of SLURM.
+    """Add the options of the local backend and of SLURM.
 
     Args:
-        parser: of the command.
-        parallel: what the command calls the number of jobs.
+        parser: The command's parser.
+        parallel: The command's option for the number of jobs.
     """
-    parser.add_argument("-device", choices=("cuda", "cpu", "mps"), help="default: cuda if there")
+    parser.add_argument(
+        "-device", choices=("cuda", "cpu", "mps"), help="default: cuda if available"
+    )
     parser.add_argument(
         "--backend",
         choices=("local", "slurm", "debug"),
@@ -38,18 +40,18 @@ def add_backend(parser: argparse.ArgumentParser, parallel: str) -> None:
     )
     slurm = parser.add_argument_group("SLURM")
     slurm.add_argument("--slurm-partition", dest="partition", metavar="NAME")
-    slurm.add_argument("--time", default="2-00", help="time limit of a job (default: 2-00)")
-    slurm.add_argument("--mem", default="48G", help="memory of a job (default: 48G)")
+    slurm.add_argument("--time", default="2-00", help="time limit per job (default: 2-00)")
+    slurm.add_argument("--mem", default="48G", help="memory per job (default: 48G)")
     slurm.add_argument(
-        "--cpus", type=positive, default=12, metavar="N", help="cores of a job (default: 12)"
+        "--cpus", type=positive, default=12, metavar="N", help="cores per job (default: 12)"
     )
     slurm.add_argument(
-        "--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="more options of sbatch"
+        "--slurm", nargs="+", default=[], metavar="KEY=VALUE", help="further options of sbatch"
     )
 
 
 def chosen_backend(args: argparse.Namespace) -> LocalBackend | SlurmBackend:
-    """The backend of the options.
+    """The backend that the options choose.
 
     Raises:
         UserError: They contradict each other.
@@ -59,7 +61,7 @@ def chosen_backend(args: argparse.Namespace) -> LocalBackend | SlurmBackend:
             raise nnunetv2_s2ca.UserError(
                 "`gpus` chooses among this machine's CUDA devices; leave it out here"
             )
-        args.device = args.device or "cuda"  # the login node need not have what the nodes have
+        args.device = args.device or "cuda"  # the login node may lack the nodes' GPUs
         return nnunetv2_s2ca.SlurmBackend.from_texts(
             time=args.time,
             memory=args.mem,

@@ -12,14 +12,12 @@ import nnunetv2_s2ca
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command line offers."""
     for dest, metavar in (("first", "A"), ("second", "B")):
-        parser.add_argument(
-            dest, type=Path, metavar=metavar, help="metrics.csv, or the folder that has it"
-        )
+        parser.add_argument(dest, type=Path, metavar=metavar, help="metrics.csv, or its folder")
     parser.add_argument(
         "-o", dest="output", type=Path, metavar="FILE", help="also write the table as csv"
     )
     parser.add_argument(
-        "--keep-going", action="store_true", help="compare the common cases if others differ"
+        "--keep-going", action="store_true", help="compare only the cases of both runs"
     )
 
 

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Convert, and say what to do next."""
+    """Convert, and print what to do next."""
     converted = nnunetv2_s2ca.convert(
         args.edition,
         args.source,

@@ -12,7 +12,7 @@ NUMBERS = (("--patients", 12, "to train on"), ("--held-out", 4, "to predict"), (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command line offers."""
-    parser.add_argument("output", type=Path, metavar="OUTPUT", help="folder for all of it")
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="folder for all files")
     for option, default, text in NUMBERS:
         parser.add_argument(
             option, type=int, default=default, help=f"{text} (default: %(default)s)".strip()
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the chain, print the scores, and fail if they are low."""
+    """Run the chain, print the scores, and fail if they are too low."""
     settings = nnunetv2_s2ca.DemoSettings(
         patients=args.patients,
         held_out=args.held_out,

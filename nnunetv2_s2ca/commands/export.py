@@ -1,4 +1,4 @@
-"""`s2ca export`: write predictions as the challenge takes them."""
+"""`s2ca export`: write predictions as the challenge expects them."""
 
 from __future__ import annotations
 

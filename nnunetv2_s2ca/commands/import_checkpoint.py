@@ -1,4 +1,4 @@
-"""`s2ca import-checkpoint`: make an nnU-Net model of the authors' weights."""
+"""`s2ca import-checkpoint`: make an nnU-Net model from the authors' weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nnunetv2_s2ca.commands.options import add_overwrite
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command line offers."""
     parser.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="the authors' .pkl files, one a fold"
+        "files", nargs="+", type=Path, metavar="FILE", help="the authors' .pkl files, one per fold"
     )
     parser.add_argument(
         "-o",
@@ -24,10 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dataset",
         metavar="ID",
-        help="dataset that the model is for; without -o, it goes to nnU-Net's place for it",
+        help="dataset of the model; without -o, the model goes to its place in nnUNet_results",
     )
     parser.add_argument(
-        "--describe", action="store_true", help="print what the files hold, and write nothing"
+        "--describe", action="store_true", help="print what the files hold; write nothing"
     )
     parser.add_argument("--trust", action="store_true", help="read files that can run code")
     add_overwrite(parser, "a model that was imported before")

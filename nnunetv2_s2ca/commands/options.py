@@ -1,4 +1,4 @@
-"""Options that several commands share; where nnU-Net has an option, ours has its name."""
+"""Options that several commands share, named as in nnU-Net where it has them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
-    """`-np`, as nnU-Net calls it."""
+    """`-np`, as in nnU-Net."""
     parser.add_argument(
         "-np",
         dest="processes",
@@ -35,13 +35,13 @@ def add_overwrite(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def add_dataset_json(parser: argparse.ArgumentParser) -> None:
-    """`-djfile`, as nnU-Net calls it."""
+    """`-djfile`, as in nnU-Net."""
     parser.add_argument(
         "-djfile",
         dest="dataset_json",
         type=Path,
         metavar="FILE",
-        help="nnU-Net's dataset.json (default: looked for in the folders)",
+        help="nnU-Net's dataset.json (default: the one in the folders)",
     )
 
 
@@ -69,7 +69,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 on.
+    """A whole number of at least 1.
 
     Raises:
         argparse.ArgumentTypeError: The text is something else.
@@ -80,10 +80,10 @@ def positive(text: str) -> int:
 
 
 def name(text: str) -> str:
-    """A name that is no path.
+    """A name that is not a path.
 
     Raises:
-        argparse.ArgumentTypeError: The text is empty, or holds a separator.
+        argparse.ArgumentTypeError: The text is empty or has a path separator.
     """
     if not text or Path(text).name != text:
         raise argparse.ArgumentTypeError(f"expected a name, found {text!r}")

@@ -1,4 +1,4 @@
-"""`s2ca postprocess`: remove small components and scarce enhancing tumour."""
+"""`s2ca postprocess`: remove small components and sparse enhancing tumour."""
 
 from __future__ import annotations
 
@@ -20,8 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for option, dest, metavar, text in (
         ("-i", "predictions", "FOLDER", "predictions to clean up"),
         ("-m", "model", "FOLDER", "with --fit: nnU-Net's folder of the trained model"),
-        ("--ref", "reference", "FOLDER", "with --fit: the truth (default: gt_segmentations)"),
-        ("--splits", "splits", "FILE", "with --fit: default: the dataset's splits_final.json"),
+        (
+            "--ref",
+            "reference",
+            "FOLDER",
+            "with --fit: true segmentations (default: gt_segmentations)",
+        ),
+        ("--splits", "splits", "FILE", "with --fit: folds (default: splits_final.json)"),
         ("-o", "output", "PATH", "folder for the output; with --fit, the JSON file"),
     ):
         parser.add_argument(option, dest=dest, type=Path, metavar=metavar, help=text)

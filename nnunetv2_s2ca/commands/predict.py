@@ -1,4 +1,4 @@
-"""`s2ca predict`: `nnUNetv2_predict` by several jobs."""
+"""`s2ca predict`: run `nnUNetv2_predict` as several jobs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_backend(parser, "--jobs")
     parser.add_argument(
-        "options", nargs="*", metavar="-- OPTIONS", help="more options of nnUNetv2_predict"
+        "options", nargs="*", metavar="-- OPTIONS", help="further options of nnUNetv2_predict"
     )
 
 

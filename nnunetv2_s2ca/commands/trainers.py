@@ -8,7 +8,7 @@ import nnunetv2_s2ca
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """It has none."""
+    """This command has no arguments."""
 
 
 def run(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Adding files to a folder that may hold others: all of them or none, and no other is touched."""
+"""Adding files to a folder, all or none, without touching its other files."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from nnunetv2_s2ca.core.folders import replaced_folder
 from nnunetv2_s2ca.core.lock import output_lock
 from nnunetv2_s2ca.core.paths import resolved
 
-# In the output: where files are until all are there, and in it the list of those that move out
+# Hidden folder in the output for unfinished files, and the list in it of the files to move out
 UNFINISHED = ".s2ca.partial"
 MOVING = "moving.json"
 
 
 @contextmanager
 def added_files(target: Path, names: Sequence[str], *, overwrite: bool) -> Iterator[Path]:
-    """Yield a hidden, empty folder whose files become those of `target` if the block ends well.
+    """Yield a hidden, empty folder whose files move to `target` if the block succeeds.
 
-    While the block runs, this process holds the output's lock. If it fails, `target` is as before.
-    A run that was killed while its files moved in may be repeated without `overwrite`.
+    While the block runs, this process holds the output's lock. If the block fails, `target` is as
+    before. A run that was killed while it moved its files can be repeated without `overwrite`.
 
     Args:
-        target: The folder; made if missing.
-        names: Of the files that the block will write.
+        target: The folder; created if missing.
+        names: Names of the files that the block will write.
         overwrite: Replace files of these names.
 
     Raises:
-        UserError: A file of such a name exists and is not to be replaced, or is a folder; `target`
-            cannot be written, as an `OSError` of the block is taken to say; another process writes
+        UserError: A file of such a name exists without `overwrite`, or is a folder; `target` cannot
+            be written (any `OSError` in the block counts as that); or another process is writing
             it.
     """
     check_output_folder(target)
@@ -64,7 +64,7 @@ def _check_free(target: Path, names: set[str], *, overwrite: bool) -> None:
     for name in sorted(names):
         path = target / name
         if path.is_dir():
-            raise UserError(f"{path} is a folder where a file is to be written; move it away")
+            raise UserError(f"{path} is a folder; expected a file, or nothing. Move the folder")
         if (path.exists() or path.is_symlink()) and not overwrite:
             raise UserError(
                 f"{path} exists; pass `overwrite=True` to replace it, or name another folder "
@@ -73,7 +73,7 @@ def _check_free(target: Path, names: set[str], *, overwrite: bool) -> None:
 
 
 def _moved_by_killed_run(unfinished: Path) -> set[str]:
-    """The files of an earlier run that are in the output because it was killed while they moved."""
+    """The files in the output that an earlier run had moved when it was killed."""
     try:
         names = read_json(unfinished / MOVING, list)
     except UserError:
@@ -83,7 +83,7 @@ def _moved_by_killed_run(unfinished: Path) -> set[str]:
 
 def _move_in(unfinished: Path, target: Path) -> None:
     files = sorted(unfinished.iterdir())
-    # written under another name first: a list that is cut off would name too few
+    # written under another name first, since a truncated list would lack files
     listed = unfinished / f"{MOVING}.new"
     listed.write_text(json.dumps([file.name for file in files]), encoding="utf-8")
     listed.replace(unfinished / MOVING)

@@ -1,4 +1,4 @@
-"""How a command ends: what it prints last, and its exit code, on streams that may be gone."""
+"""How a command ends: its last message and exit code, even if the standard streams are closed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, TextIO
 
 from nnunetv2_s2ca.core.text import printable
 
-INTERRUPTED, CLOSED_PIPE = 130, 141  # exit codes, as shells have them for SIGINT and SIGPIPE
+INTERRUPTED, CLOSED_PIPE = 130, 141  # the shell's exit codes for SIGINT and SIGPIPE
 
 
 class _Output(io.FileIO):
-    """The standard output, which remembers that it could not be written."""
+    """The standard output, which remembers a failed write."""
 
     lost: OSError | None = None
 
@@ -22,20 +22,20 @@ class _Output(io.FileIO):
         try:
             return super().write(content)
         except OSError as error:
-            self.lost = self.lost or error  # the first is what ends the command
+            self.lost = self.lost or error  # the first one ends the command
             raise
 
 
 def provide_streams() -> None:
-    """Give this process the standard streams that it lacks, and let them take any text.
+    """Open missing standard streams, and let them accept any text.
 
-    Otherwise the next file that is opened would get the descriptor of a closed stream, and with it
+    Otherwise the next file to be opened would get the descriptor of a closed stream and receive
     what libraries print.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
-    if sys.stdout is sys.__stdout__:  # and no other program's that calls this one
+    if sys.stdout is sys.__stdout__:  # not replaced by a program that calls this one
         sys.stdout = _text(_Output(1, "w", closefd=False))
     if sys.stderr is None:
         sys.stderr = _text(io.FileIO(2, "w", closefd=False))
@@ -54,14 +54,14 @@ def _text(raw: io.FileIO) -> io.TextIOWrapper:
 
 
 def finish(command: str, error: BaseException | None = None) -> int:
-    """Write out what was printed, and say what went wrong.
+    """Flush the streams and report what went wrong.
 
     Args:
-        command: Begins the message.
+        command: Start of the message.
         error: What ended the command early.
 
     Returns:
-        The process' exit code; 0 if nothing went wrong.
+        The exit code; 0 if nothing went wrong.
     """
     code, message = (0, "") if error is None else _explain(error)
     _flush(sys.stdout)
@@ -82,7 +82,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted"
     if isinstance(error, MemoryError):
-        return 1, "error: the memory does not suffice; use fewer processes, or a larger machine"
+        return 1, "error: out of memory; use fewer processes, or a larger machine"
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename is not None else ""
         return 1, f"error: {place}{error.strerror or error}"
@@ -102,14 +102,14 @@ def _stems_from(error: BaseException | None, lost: OSError) -> bool:
 
 
 def _flush(stream: TextIO) -> None:
-    """Write out what a stream still holds; drop one that takes nothing more.
+    """Flush a stream, or discard what it holds if that fails.
 
-    Otherwise Python itself would try again at its end, and complain.
+    Otherwise Python would try again at exit, and complain.
     """
     try:
         stream.flush()
     except OSError:
-        with suppress(OSError, ValueError):  # a test's stand-in has no descriptor
+        with suppress(OSError, ValueError):  # a captured stream has no descriptor
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, stream.fileno())
             os.close(nowhere)

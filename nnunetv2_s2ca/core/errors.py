@@ -1,4 +1,4 @@
-"""The one kind of error that a user can fix."""
+"""Errors that a user can fix."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ class UserError(Exception):
 
 @contextmanager
 def disk_errors_named(action: str = "read or written", place: Path | None = None) -> Iterator[None]:
-    """What the disk refuses, such as a folder without the right to enter it, is the user's to fix.
+    """Turn errors of the disk, such as a missing permission, into errors that a user can fix.
 
     Args:
-        action: what the block, or the function under this decorator, does with files.
-        place: the file, where the system's error does not name it, as of a full disk.
+        action: What the block, or the decorated function, does with files.
+        place: The file to name where the system's error does not, as for a full disk.
 
     Raises:
-        UserError: for an OSError; names the file.
+        UserError: The block raised an OSError; names the file.
     """
     try:
         yield

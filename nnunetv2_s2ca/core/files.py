@@ -1,4 +1,4 @@
-"""Reading files with errors that name them, and writing them whole or not at all."""
+"""Reading files with errors that name them, and writing files atomically."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def check_output_folder(folder: Path) -> None:
     """Refuse an output folder that cannot be written to, before any work is done.
 
     Raises:
-        UserError: It, or what should be a folder above it, is a file; it cannot be written to; its
-            disk is full; or the current folder, which it is relative to, is gone.
+        UserError: The folder or one of its parents is a file; it cannot be written to; its disk is
+            full; or it is relative and the current folder is gone.
     """
     place = resolved(folder)
     try:
@@ -40,10 +40,10 @@ def check_output_folder(folder: Path) -> None:
 
 
 def check_regular_file(path: Path) -> None:
-    """Refuse what is no regular file; to read a named pipe would wait for ever.
+    """Refuse anything but a regular file; reading a named pipe would wait forever.
 
     Raises:
-        UserError: It is missing, a folder, a pipe or a device, or cannot be looked at.
+        UserError: It is missing, inaccessible, a folder, a pipe or a device.
     """
     try:
         if path.is_file():
@@ -58,9 +58,9 @@ def check_regular_file(path: Path) -> None:
 
 
 def read_json(path: Path, kind: type[Content] = dict) -> Content:  # type: ignore[assignment]
-    """The object, or the array, that a JSON file holds.
+    """Read the object or array in a JSON file.
 
-    NaN and infinity, which nnU-Net writes, are read as Python does.
+    NaN and infinity, which nnU-Net writes, are accepted.
 
     Args:
         path: The file, in UTF-8.
@@ -77,7 +77,7 @@ def read_json(path: Path, kind: type[Content] = dict) -> Content:  # type: ignor
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a JSON file: it is not UTF-8 ({error.reason})") from error
     except RecursionError as error:
-        raise UserError(f"{path} is not a JSON file of ours: it is nested too deeply") from error
+        raise UserError(f"{path} is not a valid JSON file: it is nested too deeply") from error
     except (ValueError, MemoryError) as error:  # numbers of thousands of digits are a ValueError
         raise UserError(f"{path} is not a JSON file: {error or 'too large'}") from error
     if not isinstance(content, kind):
@@ -89,14 +89,14 @@ def read_json(path: Path, kind: type[Content] = dict) -> Content:  # type: ignor
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`, which becomes `path` once the block has ended well.
+    """Yield a temporary file beside `path`, which becomes `path` if the block succeeds.
 
-    The temporary name ends as `path` does, since image writers choose the format by it, and
-    starts with a dot, so that no reader of the folder takes it for a finished file. What a killed
-    process has left under this name is overwritten.
+    Its name ends as `path` does, since image writers choose the format by it, and starts with a
+    dot, so that nobody mistakes it for a finished file. What a killed process has left under this
+    name is overwritten.
 
     Raises:
-        UserError: `path` cannot be written, or another process writes it at this moment.
+        UserError: `path` cannot be written, or another process is writing it.
     """
     temporary = path.with_name(f".s2ca.{path.name}")
     try:
@@ -116,9 +116,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    r"""Write `text` to `path` as UTF-8, whole or not at all.
+    r"""Write `text` to `path` atomically, as UTF-8.
 
-    What UTF-8 cannot hold, as names of files that are not UTF-8, is written as `\udcXX`.
+    What UTF-8 cannot encode, such as file names in other encodings, is written as `\udcXX`.
     """
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

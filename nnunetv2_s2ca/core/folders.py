@@ -1,4 +1,4 @@
-"""Replacing a folder as a whole, without ever touching the input or losing what was there."""
+"""Replacing a folder atomically, without touching the input or losing the former content."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
 from nnunetv2_s2ca.core.lock import Lock, output_lock
 from nnunetv2_s2ca.core.paths import resolved
 
-# endings of the hidden names beside a folder that is replaced: its successor while that is
-# written, itself while its successor takes its place, and what is being deleted
+# endings of the hidden names beside a folder: the new folder while it is written, the former one
+# while it is replaced, and whatever is being deleted
 UNFINISHED, FORMER, DELETED = HIDDEN = ("partial", "former", "deleted")
 
 
 def check_apart(output: Path, *inputs: Path) -> None:
-    """Refuse an output that is an input, holds one, or lies in one: replacing it would delete it.
+    """Refuse an output that is, holds, or lies in an input: replacing it would delete the input.
 
-    Links are followed, and the hidden names that `replaced_folder` uses count as the output.
+    Links are followed. The hidden names that `replaced_folder` uses count as the output.
 
     Raises:
         UserError: They overlap.
@@ -37,8 +37,9 @@ def check_apart(output: Path, *inputs: Path) -> None:
         own = _identity(its_place)
         if own in outputs | above_output or outputs & above_inputs[its_folder]:
             raise UserError(
-                f"the input {source} and the output {output} overlap: one is the other, or lies in "
-                "it, so that replacing the output would delete the input. Choose another output"
+                f"the input {source} and the output {output} overlap: they are the same, or one "
+                "lies in the other, so replacing the output would delete the input. Choose "
+                "another output"
             )
 
 
@@ -46,22 +47,22 @@ def check_apart(output: Path, *inputs: Path) -> None:
 def replaced_folder(
     target: Path, *, overwrite: bool, resume: bool = False, lock: Lock | None = None
 ) -> Iterator[Path]:
-    """Yield a hidden, empty folder beside `target`, which becomes `target` if the block ends well.
+    """Yield a hidden, empty folder beside `target`, which becomes `target` if the block succeeds.
 
-    While the block runs, this process holds the output's lock. If it fails, what was at `target`
-    is there as before. What killed runs have left is removed, and a folder that such a run had
-    moved aside comes back. Where `target` is a link, what it points to is replaced.
+    While the block runs, this process holds the output's lock. If the block fails, `target` is as
+    before. Leftovers of killed runs are removed, and a folder that such a run had moved aside is
+    restored. If `target` is a link, the folder that it points to is replaced.
 
     Args:
         target: The folder, which may exist if `overwrite` is set.
         overwrite: Replace an existing folder.
-        resume: After an interruption, which is anything but an `Exception`, keep the hidden folder
-            unless it is empty, and yield it as it is the next time.
-        lock: Of the output, if the caller holds it already.
+        resume: After an interruption (anything but an `Exception`), keep the hidden folder unless
+            it is empty, and yield it with its content the next time.
+        lock: The output's lock, if the caller holds it already.
 
     Raises:
-        UserError: `target` is no folder, or exists and is not to be replaced; it cannot be written;
-            another process writes it.
+        UserError: `target` is not a folder, exists without `overwrite`, or cannot be written; or
+            another process is writing it.
     """
     with output_lock(target) if lock is None else nullcontext():
         place = resolved(target)
@@ -79,17 +80,17 @@ def replaced_folder(
 
 @disk_errors_named("written")
 def check_replaceable(target: Path, *, overwrite: bool) -> None:
-    """Refuse a target that is no folder, or exists and is not to be replaced.
+    """Check that a folder may be written, or replaced if it exists.
 
     Raises:
-        UserError: See above.
+        UserError: The target is not a folder, is a mount point, or exists without `overwrite`.
     """
     if target.exists() and not target.is_dir():
-        raise UserError(f"{target} is a file; expected a folder, or nothing. Move the file away")
+        raise UserError(f"{target} is a file; expected a folder, or nothing. Move the file")
     if resolved(target).is_mount():
         raise UserError(
-            f"{target} is where a disk is mounted, which cannot be replaced; name a folder in it, "
-            f"such as {target / 'output'}"
+            f"{target} is a mount point, which cannot be replaced; name a folder in it, such as "
+            f"{target / 'output'}"
         )
     if target.exists() and not overwrite and any(target.iterdir()):
         raise UserError(
@@ -98,7 +99,7 @@ def check_replaceable(target: Path, *, overwrite: bool) -> None:
 
 
 def unfinished_folder(target: Path) -> Path:
-    """The hidden folder in which `replaced_folder` has `target` written."""
+    """The hidden folder that `replaced_folder` yields for `target`."""
     return _hidden(resolved(target), UNFINISHED)
 
 
@@ -111,7 +112,7 @@ def _prepare(place: Path) -> Path:
     """Clear up after a killed run; returns the name for the new folder."""
     for ending in HIDDEN:
         name = _hidden(place, ending)
-        if name.is_symlink() or name.is_file():  # what a link leads to stays
+        if name.is_symlink() or name.is_file():  # removes a link, not its target
             name.unlink()
     former = _hidden(place, FORMER)
     if former.exists() and not place.exists():
@@ -142,7 +143,7 @@ def _put_in_place(new: Path, place: Path) -> None:
 
 
 def _delete(folder: Path) -> None:
-    """Delete a folder under a name that no later run takes for a whole one."""
+    """Delete a folder under a name that no later run mistakes for a complete one."""
     deleted = folder.with_name(folder.name.rpartition(".")[0] + f".{DELETED}")
     shutil.rmtree(deleted, ignore_errors=True)
     if folder.exists():
@@ -151,7 +152,7 @@ def _delete(folder: Path) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """What tells files apart, whatever their names are; None if there is no such file."""
+    """What identifies a file, whatever its name; None if it does not exist."""
     try:
         state = path.stat()
     except OSError:

@@ -12,7 +12,7 @@ from nnunetv2_s2ca.core.files import read_json
 def fold_folders(model: Path) -> dict[int, Path]:
     """The folders `fold_0`, `fold_1` … of a trained model, by number.
 
-    `fold_all`, which holds nothing out, and copies such as `fold_0_old` are none.
+    `fold_all`, which holds no case out, and copies such as `fold_0_old` do not count.
     """
     found = {
         int(match[1]): path
@@ -29,7 +29,7 @@ def read_splits(path: Path) -> list[dict[str, list[str]]]:
         path: nnU-Net's `splits_final.json`.
 
     Raises:
-        UserError: It is missing or damaged, or has no fold.
+        UserError: The file is missing or damaged, or has no folds.
     """
     splits = read_json(path, list)
     if not splits:
@@ -39,7 +39,7 @@ def read_splits(path: Path) -> list[dict[str, list[str]]]:
         for part in parts:
             if not isinstance(part, list) or not all(isinstance(case, str) for case in part):
                 raise UserError(
-                    f"{path} is not nnU-Net's splits_final.json: its fold {number} has no lists "
+                    f"{path} is not nnU-Net's splits_final.json: fold {number} lacks the lists "
                     "`train` and `val` of case identifiers"
                 )
             if len(part) > len(set(part)):

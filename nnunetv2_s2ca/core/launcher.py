@@ -1,4 +1,4 @@
-"""nnU-Net's commands and ours as processes: with a share of the cores, ended as a whole."""
+"""Running nnU-Net's commands and ours as processes that have a share of the cores and end whole."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from contextlib import suppress
 
 import psutil
 
-# Commands by the functions behind them: run by this very interpreter, they need no scripts on the
-# path
+# The functions behind the commands: called by this interpreter, they need no scripts on the path
 ENTRY_POINTS = {
     "nnUNetv2_plan_and_preprocess": (
         "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints",
@@ -25,27 +24,27 @@ ENTRY_POINTS = {
     "nnUNetv2_predict": ("nnunetv2.inference.predict_from_raw_data", "predict_entry_point"),
     "s2ca": ("nnunetv2_s2ca.cli", "main"),
 }
-CORES = "S2CA_CORES"  # variable with the number of cores that a command counts
+CORES = "S2CA_CORES"  # environment variable: number of cores that a command sees
 GRACE = 10.0  # seconds between asking processes to end and killing them
-OWNER_INTERVAL = 0.5  # seconds between looking whether the owner still lives
+OWNER_INTERVAL = 0.5  # seconds between checks that the owners are alive
 
 
 def command_line(name: str, *arguments: object, owners: Sequence[int] = ()) -> tuple[str, ...]:
-    """The command line that does what a command of nnU-Net, or `s2ca`, does.
+    """The command line that runs a command of nnU-Net, or `s2ca`.
 
     Start it in a session of its own (`start_new_session`), so that all its processes can be found.
 
     Args:
-        name: Of the command, one of `ENTRY_POINTS`.
-        arguments: Of the command.
-        owners: Processes without which it is of no use: it ends as soon as one of them has ended.
+        name: The command, one of `ENTRY_POINTS`.
+        arguments: The command's arguments.
+        owners: Process ids; the command ends as soon as one of these processes has ended.
     """
     program = f"from {__name__} import launch; launch({name!r}, owners={list(owners)})"
     return (sys.executable, "-c", program, *map(str, arguments))
 
 
 def share_of_cores(cores: int | None) -> dict[str, str]:
-    """Environment that holds a command's threads and workers to so many cores; `None` for all."""
+    """Environment that limits a command's threads and workers to some cores; `None` for all."""
     if cores is None:
         return {}
     workers = {"nnUNet_n_proc_DA": cores, "nnUNet_def_n_proc": cores}
@@ -55,41 +54,41 @@ def share_of_cores(cores: int | None) -> dict[str, str]:
 
 
 def launch(name: str, *, owners: Sequence[int]) -> None:
-    """Be the command: what `command_line` runs in the new process."""
+    """Run the command in the new process; `command_line` calls this."""
     if owners:
         threading.Thread(target=_end_with, args=(owners,), daemon=True).start()
     if CORES in os.environ:
         cores = int(os.environ[CORES])
-        # With `-device cpu` nnU-Net asks for as many threads as it counts cores.
-        # OMP_THREAD_LIMIT is no way out: oneDNN waits for ever for the threads that it holds back.
+        # With `-device cpu`, nnU-Net starts a thread for each core that it counts.
+        # OMP_THREAD_LIMIT does not help: oneDNN waits forever for threads beyond the limit.
         multiprocessing.cpu_count = lambda: cores  # type: ignore[assignment]
     module, function = ENTRY_POINTS[name]
     sys.exit(getattr(importlib.import_module(module), function)())
 
 
 def end(process: subprocess.Popen) -> None:
-    """End a process that leads a session, with all that it has started."""
+    """End a session leader and all processes of its session."""
     for ask in (psutil.Process.terminate, psutil.Process.kill):
         for member in _living_members(process.pid):
             with suppress(psutil.NoSuchProcess):
                 ask(member)
         limit = time.monotonic() + GRACE
         while time.monotonic() < limit:
-            process.poll()  # or the ended leader would count as living
+            process.poll()  # otherwise the ended leader would count as alive
             if not _living_members(process.pid):
                 return
             time.sleep(0.02)
 
 
 def _end_with(owners: Sequence[int]) -> None:
-    """Wait for the end of an owner, and end this process and what it has started."""
+    """Wait until an owner ends, then end this process and those it has started."""
     while all(map(_lives, owners)):
         time.sleep(OWNER_INTERVAL)
     for member in _living_members(os.getpid()):
         if member.pid != os.getpid():
             with suppress(psutil.NoSuchProcess):
                 member.kill()
-    os._exit(1)  # the command's own threads need not be asked
+    os._exit(1)  # without waiting for the command's own threads
 
 
 def _lives(pid: int) -> bool:
@@ -99,8 +98,8 @@ def _lives(pid: int) -> bool:
 
 
 def _living_members(leader: int) -> list[psutil.Process]:
-    """The processes of a session's leader, itself included."""
-    if sys.platform == "win32":  # has no groups; what has lost its parent is not found there
+    """The living processes of a session, its leader included."""
+    if sys.platform == "win32":  # has no process groups; orphans are not found there
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(leader)
             return [process, *process.children(recursive=True)] if _lives(leader) else []

@@ -20,17 +20,17 @@ TRAINING_LOCK = "s2ca_training.lock"
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock that is held.
+    """A lock that this process holds.
 
     Attributes:
-        descriptor: Of the locked file. A process that inherits it holds the lock, too, until it
-            ends, whatever becomes of the process that started it.
+        descriptor: The locked file's. A process that inherits it also holds the lock until it ends,
+            even if the process that started it ends first.
     """
 
     descriptor: int
 
     def name_holder(self, group: int) -> None:
-        """Write down which process group works, for those who find the output locked."""
+        """Record the process group that works, for others that find the output locked."""
         holder = f"process {group} on {socket.gethostname()} (to end it there: kill -- -{group})"
         os.ftruncate(self.descriptor, 0)
         os.write(self.descriptor, holder.encode())
@@ -38,14 +38,14 @@ class Lock:
 
 @contextmanager
 def output_lock(output: Path, *, doing: str = "written") -> Iterator[Lock]:
-    """Hold the one lock of an output, a file or a folder, which need not exist yet.
+    """Hold the output's lock while the block runs.
 
-    The lock is a hidden file beside the output, or in it where nothing can be written beside it.
-    It goes with the block. A lock whose owner is dead is taken over.
+    The lock is a hidden file beside the output, or in it where nothing can be written beside it,
+    and is removed at the end of the block. The lock of a dead process is taken over.
 
     Args:
-        output: What is written. Links to one output share its lock.
-        doing: What happens to it, for those who find it locked: "it is already being …".
+        output: The file or folder to write; need not exist yet. Links to it share its lock.
+        doing: Completes the message to others: "OUTPUT is already being …".
 
     Raises:
         UserError: Another process holds the lock, or the lock cannot be written.
@@ -71,15 +71,15 @@ def output_lock(output: Path, *, doing: str = "written") -> Iterator[Lock]:
                     path.unlink()
     finally:
         for folder in made:
-            with suppress(OSError):  # it is in use now
+            with suppress(OSError):  # not empty: in use by now
                 folder.rmdir()
 
 
 @contextmanager
 def lock_fold(folder: Path) -> Iterator[Lock]:
-    """Hold the lock of a fold's folder, which is made if need be.
+    """Hold the lock of a fold's folder, which is created if it does not exist.
 
-    Its file stays: a training that outlives this process goes on holding it.
+    The lock file stays, since a training that outlives this process keeps holding it.
 
     Raises:
         UserError: The fold is already being trained.
@@ -91,7 +91,7 @@ def lock_fold(folder: Path) -> Iterator[Lock]:
 
 
 def training_in(folder: Path) -> str | None:
-    """The message for the user if the fold is being trained; `None` if it is not."""
+    """The message to the user if the fold is being trained, else `None`."""
     if not (folder / TRAINING_LOCK).is_file():
         return None
     try:
@@ -102,13 +102,13 @@ def training_in(folder: Path) -> str | None:
 
 
 def open_locked(path: Path, busy: str) -> IO[bytes]:
-    """Open a file that this process alone has locked, and make it if need be.
+    """Open and lock a file, which is created if it does not exist.
 
-    Where the file system has no locks, the file is open all the same, and a warning is printed.
+    Where the file system does not support locks, the file is opened with a printed warning.
 
     Args:
         path: The file.
-        busy: Begins the message if another process holds the lock.
+        busy: Start of the message if another process holds the lock.
 
     Raises:
         UserError: Another process holds the lock.
@@ -123,19 +123,19 @@ def open_locked(path: Path, busy: str) -> IO[bytes]:
                 file.seek(0)
                 holder = file.read().decode(errors="replace") or "another process"
             raise UserError(
-                f"{busy}, by {holder}. Wait for it, or end it; then give the command again"
+                f"{busy}, by {holder}. Wait for it, or end it; then run the command again"
             ) from None
         except OSError as error:
             print(
                 f"{path} cannot be locked ({error.strerror}): a second process that writes the "
-                "same at the same time would not be noticed",
+                "same output at the same time would go unnoticed",
                 file=sys.stderr,
             )
             return file
         except BaseException:
             file.close()
             raise
-        # the former owner may have removed the file between our opening and our locking it
+        # the former owner may have removed the file after we opened it and before we locked it
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
@@ -159,7 +159,7 @@ def _naming(output: Path) -> Iterator[None]:
 
 
 def _make_folders(folder: Path) -> list[Path]:
-    """Make a folder and what it lies in; returns those that were made, innermost first."""
+    """Create a folder and its parents; returns those that were missing, innermost first."""
     missing = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     return missing

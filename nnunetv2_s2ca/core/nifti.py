@@ -32,7 +32,7 @@ DAMAGE: tuple[type[Exception], ...] = (
 )
 FILE_ENDINGS = (".nii.gz", ".nii")
 
-# what reading a file that is damaged, or no image, may raise; `read_failure` puts it into words
+# what reading a file may raise if it is damaged or not an image; `read_failure` words it
 READ_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
     OSError,
@@ -45,13 +45,13 @@ READ_ERRORS: tuple[type[Exception], ...] = (
 
 PIECE_BYTES = 2**18  # fits into a processor's cache
 HEADER_BYTES = 348
-VOXEL_OFFSET = 352  # of NIfTI-1 in one file without extensions
+VOXEL_OFFSET = 352  # in a single NIfTI-1 file without extensions
 TRAILING_BYTES = 2**16  # may follow the voxels
-DEFLATE_RATIO = 1032  # no gzip file holds more than this many times its own size
-# SimpleITK takes a slope below this for none
+DEFLATE_RATIO = 1032  # the most that gzip can compress
+# SimpleITK ignores a smaller slope
 SMALLEST_SLOPE = np.finfo(np.float64).eps
 
-# nibabel's own logger prints what it corrects in a header
+# nibabel's own logger prints its corrections of a header
 _quiet = logging.Logger(__name__)
 _quiet.addHandler(logging.NullHandler())
 
@@ -61,11 +61,11 @@ class NiftiFile:
     """A NIfTI-1 file whose header has been read.
 
     Attributes:
-        header: as it stands in the file.
-        corrected: the header that nibabel makes of it.
-        shape: voxels along each axis; the first axis is the fastest in the file.
-        dtype: of a voxel as it is stored.
-        content: the file's content from the first voxel on.
+        header: The header as stored.
+        corrected: The header as nibabel corrects it.
+        shape: Voxels along each axis; the first axis is the fastest in the file.
+        dtype: Stored type of a voxel.
+        content: The file, positioned at the first voxel.
     """
 
     header: nib.Nifti1Header
@@ -76,17 +76,17 @@ class NiftiFile:
 
     @cached_property
     def affine(self) -> np.ndarray:
-        """From voxel indices to mm, `(4, 4)`: the sform's, else the qform's."""
+        """Voxel indices to mm, `(4, 4)`: the sform's affine, else the qform's."""
         return self.corrected.get_best_affine()
 
     def voxel_pieces(self) -> Iterator[np.ndarray]:
-        """The voxels in pieces that fit into a processor's cache; only once for each opening.
+        """Read the voxels in pieces that fit into a processor's cache; works once per opening.
 
         Yields:
             Flat arrays in the file's order, the first axis fastest, scaled as the header says.
 
         Raises:
-            One of READ_ERRORS, at the latest after the last piece, where gzip has its checksum.
+            One of READ_ERRORS, possibly only after the last piece, where gzip has its checksum.
         """
         slope, intercept = self.corrected.get_slope_inter()
         missing = math.prod(self.shape) * self.dtype.itemsize
@@ -98,7 +98,7 @@ class NiftiFile:
             missing -= len(content)
             yield apply_read_scaling(np.frombuffer(content, self.dtype), slope, intercept)
         if len(_read(self.content, TRAILING_BYTES)) == TRAILING_BYTES:
-            raise ValueError(f"goes on for {TRAILING_BYTES} bytes or more after its voxels")
+            raise ValueError(f"has {TRAILING_BYTES} or more bytes after its voxels")
 
 
 @contextmanager
@@ -106,12 +106,13 @@ def open_nifti(path: Path) -> Iterator[NiftiFile]:
     """Open a NIfTI file and read its header.
 
     Raises:
-        One of READ_ERRORS, if it is no NIfTI-1 file of numbers, if its header contradicts itself
-        or the file's size, or if nibabel and SimpleITK would read other voxels from it.
+        One of READ_ERRORS: it is not a NIfTI-1 file of numbers, its header contradicts itself or
+        the file's size, or nibabel and SimpleITK would read different voxels.
     """
-    mode = path.stat().st_mode  # before it is opened, since opening a pipe waits for a writer
+    mode = path.stat().st_mode  # before opening, since opening a pipe waits for a writer
     if not stat.S_ISREG(mode):
-        raise ValueError(f"is a {'folder' if stat.S_ISDIR(mode) else 'pipe or device'}; no file")
+        kind = "folder" if stat.S_ISDIR(mode) else "pipe or device"
+        raise ValueError(f"is a {kind}; expected a file")
     compressed = path.suffix.lower() == ".gz"
     with igzip.open(path) if compressed else path.open("rb") as file:
         nifti = _read_header(file)
@@ -123,8 +124,8 @@ def open_nifti(path: Path) -> Iterator[NiftiFile]:
 def length_fits(path: Path, nifti: NiftiFile) -> bool:
     """Whether a file has the length that its header announces, without decompressing it.
 
-    A gzip file ends with the length of what it holds, modulo 2³² (RFC 1952). One of several parts
-    has the last part's there, so that only reading it tells.
+    A gzip file ends with the length of its content modulo 2³² (RFC 1952); one of several members,
+    with that of the last member, so that it does not fit and has to be read.
     """
     expected, size = _announced_bytes(nifti), path.stat().st_size
     if path.suffix.lower() == ".gz":
@@ -135,14 +136,14 @@ def length_fits(path: Path, nifti: NiftiFile) -> bool:
 
 
 def load_nifti(path: Path) -> nib.Nifti1Image:
-    """The image of a NIfTI file, its voxels not read yet; raises as `open_nifti`."""
+    """Load an image without reading its voxels yet; raises as `open_nifti` does."""
     with open_nifti(path) as nifti:
         stored = ArrayProxy(path, nifti.corrected)
         return nib.Nifti1Image(stored, nifti.affine, nifti.corrected)
 
 
 def voxel_pieces(path: Path) -> Iterator[np.ndarray]:
-    """Voxels of a NIfTI file in pieces; as `NiftiFile.voxel_pieces`, and raises as `open_nifti`."""
+    """Read a file by `NiftiFile.voxel_pieces`; raises as `open_nifti` does."""
     with open_nifti(path) as nifti:
         yield from nifti.voxel_pieces()
 
@@ -151,7 +152,7 @@ def read_voxels(path: Path) -> np.ndarray:
     """All voxels of a NIfTI file, scaled as its header says.
 
     Raises:
-        One of READ_ERRORS; MemoryError, which names the size.
+        One of READ_ERRORS, or a MemoryError that names the size.
     """
     with open_nifti(path) as nifti:
         voxels, done = np.empty(0), 0
@@ -164,7 +165,7 @@ def read_voxels(path: Path) -> np.ndarray:
 
 
 def read_failure(error: Exception) -> str:
-    """Why a file cannot be read, from one of READ_ERRORS: words that follow the file's name."""
+    """Why a file cannot be read, from one of READ_ERRORS, worded to follow the file's name."""
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read: {error.strerror}"
     return str(error)
@@ -173,11 +174,11 @@ def read_failure(error: Exception) -> str:
 def _read_header(file: BinaryIO) -> NiftiFile:
     block = _read(file, HEADER_BYTES)
     if len(block) < HEADER_BYTES:
-        raise ValueError("is no NIfTI image: it ends within the header")
+        raise ValueError("is not a NIfTI image: it ends within the header")
     if block[4:8] in (b"n+2\0", b"ni2\0"):
         raise ValueError("is NIfTI-2, which SimpleITK cannot read; save it as NIfTI-1")
     if not block.endswith(b"n+1\0"):
-        raise ValueError("is no NIfTI-1 image in one file")
+        raise ValueError("is not a NIfTI-1 image in a single file")
     header = nib.Nifti1Header(block, check=False)
     corrected = header.copy()
     corrected.check_fix(logger=_quiet, error_level=40)
@@ -190,11 +191,11 @@ def _read_header(file: BinaryIO) -> NiftiFile:
 def _check_header(header: nib.Nifti1Header, corrected: nib.Nifti1Header) -> None:
     shape, dtype = corrected.get_data_shape(), corrected.get_data_dtype()
     if any(length < 1 for length in shape):
-        raise ValueError(f"has the shape {shape}; expected 1 voxel or more along each axis")
+        raise ValueError(f"has the shape {shape}; expected at least 1 voxel along each axis")
     if dtype.names:
-        raise ValueError("holds colours; expected one number for each voxel")
+        raise ValueError("holds colours; expected one number per voxel")
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise ValueError(f"holds {dtype} numbers; expected integers or float32 or float64")
+        raise ValueError(f"holds {dtype} numbers; expected integers, float32 or float64")
     sizes = header["pixdim"][1:4]
     if not (np.isfinite(sizes) & (sizes > 0)).all():
         raise ValueError(
@@ -208,10 +209,10 @@ def _check_header(header: nib.Nifti1Header, corrected: nib.Nifti1Header) -> None
     stored = float(header["scl_inter"])
     if slope is None and math.isfinite(stored) and stored:
         raise ValueError(
-            f"has the intercept {stored:g} and no slope, which readers take differently"
+            f"has the intercept {stored:g} and no slope, which readers interpret differently"
         )
     if slope is not None and abs(slope) < SMALLEST_SLOPE:
-        raise ValueError(f"has the slope {slope:g}, which SimpleITK takes for none")
+        raise ValueError(f"has the slope {slope:g}, which SimpleITK ignores")
     affine = corrected.get_best_affine()
     if not np.isfinite(affine).all() or (voxel_sizes(affine) == 0).any():
         raise ValueError(
@@ -225,7 +226,7 @@ def _announced_bytes(nifti: NiftiFile) -> int:
 
 
 def _check_size(nifti: NiftiFile, size: int, *, compressed: bool) -> None:
-    """Refuse a header that announces more than the file can hold, before memory is asked for."""
+    """Refuse a header that announces more than the file can hold, before allocating memory."""
     announced = _announced_bytes(nifti)
     if announced > size * (DEFLATE_RATIO if compressed else 1):
         raise ValueError(
@@ -240,7 +241,7 @@ def _skip(file: BinaryIO, size: int) -> None:
 
 
 def _read(file: BinaryIO, size: int) -> bytes:
-    """Read, with errors that name what is wrong."""
+    """Read, with errors that say what is wrong."""
     try:
         return file.read(size)
     except EOFError as error:

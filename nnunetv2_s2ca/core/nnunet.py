@@ -17,7 +17,7 @@ def nnunet_folder(variable: str) -> Path:
         variable: The environment variable that names it, one of `FOLDERS`.
 
     Raises:
-        UserError: The variable is not set, or names something that is no folder or cannot be read.
+        UserError: The variable is not set, or does not name a readable folder.
     """
     value = os.environ.get(variable)
     if not value:
@@ -26,7 +26,7 @@ def nnunet_folder(variable: str) -> Path:
         )
     folder = Path(value)
     try:
-        os.scandir(f"{folder}/.").close()  # the dot needs the right to enter the folder, too
+        os.scandir(f"{folder}/.").close()  # the dot also tests the right to enter the folder
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{variable} is {folder}, which is not a folder; create it first") from None
     except OSError as error:
@@ -51,10 +51,10 @@ def find_raw_dataset(dataset_id: int) -> Path:
 
 
 def check_id_is_free(name: str) -> None:
-    """Refuse the id of a dataset that another dataset has: nnU-Net could not tell them apart.
+    """Refuse a dataset id that another dataset has, since nnU-Net cannot tell them apart.
 
     Args:
-        name: Of the dataset, such as `Dataset043_BraTS2019`.
+        name: The dataset's name, such as `Dataset043_BraTS2019`.
 
     Raises:
         UserError: One of nnU-Net's folders holds a dataset of the same id and another name.

@@ -1,4 +1,4 @@
-"""Paths followed through links."""
+"""Resolving links in paths."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from nnunetv2_s2ca.core.errors import UserError
 
 
 def resolved(path: Path) -> Path:
-    """The absolute path, links followed, of something that need not exist.
+    """The absolute path with links resolved; it need not exist.
 
     Raises:
-        UserError: The links run in a circle, or the current folder, which it is relative to, is
-            gone.
+        UserError: The links form a loop, or the path is relative and the current folder is gone.
     """
     try:
         return path.resolve()
-    except (OSError, RuntimeError) as error:  # of links in a circle, Python's versions raise both
+    except (OSError, RuntimeError) as error:  # which one a loop raises depends on Python's version
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path} cannot be resolved: {reason}") from error

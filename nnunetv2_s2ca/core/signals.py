@@ -1,4 +1,4 @@
-"""Signals that would end a process at once, as exceptions: so it ends its children first."""
+"""Turning signals that end a process into exceptions, so that it ends its children first."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from types import FrameType
 
 @contextmanager
 def signals_as_exceptions() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP raise `SystemExit` in the block, with the shell's code for them.
+    """Let SIGTERM and SIGHUP raise `SystemExit` in the block, with the shell's exit code.
 
-    A signal that is handled or ignored already stays so: `nohup` ignores SIGHUP, and submitit has a
-    handler for SIGTERM. Python takes signals in the main thread alone; in others this does nothing.
+    Signals that are already handled or ignored stay so: `nohup` ignores SIGHUP, and submitit
+    handles SIGTERM. Python handles signals in the main thread only; elsewhere this does nothing.
     """
     taken: list[signal.Signals] = []
 
     def leave(number: int, frame: FrameType | None) -> None:
-        for sign in taken:  # a terminal that closes sends two, and the second would stop the ending
+        for sign in taken:  # a closing terminal sends two; the second would interrupt the cleanup
             signal.signal(sign, signal.SIG_IGN)
         raise SystemExit(128 + number)
 

@@ -1,4 +1,4 @@
-"""One function over many cases, in worker processes, with a progress bar."""
+"""Applying a function to many cases, in worker processes, with a progress bar."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nnunetv2_s2ca.core.errors import UserError
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-PR_SET_PDEATHSIG = 1  # of Linux' prctl(2)
+PR_SET_PDEATHSIG = 1  # prctl(2) of Linux
 
 
 def map_cases(
@@ -34,18 +34,18 @@ def map_cases(
     processes: int | None = None,
     title: str | None = None,
 ) -> list[Result]:
-    """Apply a function to each case, in worker processes where there are several.
+    """Apply a function to each case, in worker processes if there are several cases.
 
-    The workers end with this call, however it ends: also when this process is killed.
+    The workers end with this call, even if this process is killed.
 
     Args:
-        function: picklable.
-        cases: its arguments; the results come in this order. Errors name a case by its `str`.
-        processes: all cores if None; with one, no worker process is started.
-        title: of the progress bar, which appears on terminals; no bar if None.
+        function: Must be picklable.
+        cases: Its arguments; results are in the same order. Errors name a case by its `str`.
+        processes: All cores if None; with one, no worker process is started.
+        title: Title of the progress bar, which is shown on terminals; no bar if None.
 
     Raises:
-        UserError: a worker was killed, or the memory does not suffice for a case.
+        UserError: A worker was killed or ran out of memory.
     """
     count = min(processes or os.cpu_count() or 1, len(cases))
     with _progress_bar(len(cases), title) as bar:
@@ -67,7 +67,7 @@ def map_cases(
 
 
 class _WorkerError(Exception):
-    """Shows where in the worker an exception was raised, since its traceback stays there."""
+    """Carries the worker's traceback, which an exception loses between processes."""
 
 
 @dataclass
@@ -75,10 +75,10 @@ class _Worker:
     """A worker process, seen from its parent.
 
     Attributes:
-        process: what runs `_work`.
-        connection: to it.
-        number: of the case that it works on.
-        case: that it works on.
+        process: Runs `_work`.
+        connection: This end of the pipe to it.
+        number: Index of its current case.
+        case: Its current case.
     """
 
     process: BaseProcess
@@ -87,7 +87,7 @@ class _Worker:
     case: Any = None
 
     def start_case(self, waiting: Iterator[tuple[int, Any]]) -> bool:
-        """Hand over the next case; False if there is none."""
+        """Send the next case; returns False if there is none."""
         self.number, self.case = next(waiting, (-1, None))
         if self.number < 0:
             return False
@@ -98,7 +98,7 @@ class _Worker:
         return True
 
     def result(self) -> Any:
-        """What became of the case; raises what the function raised."""
+        """The function's result for the case; raises what the function raised."""
         try:
             succeeded, outcome, trace = self.connection.recv()
         except (EOFError, OSError):
@@ -122,7 +122,7 @@ class _Worker:
 @contextmanager
 def _started_workers(count: int, function: Callable) -> Iterator[list[_Worker]]:
     context = multiprocessing.get_context("spawn")  # as nnU-Net; fork and threads do not mix
-    # as bytes, since to load it may import much, before which the worker must watch its parent
+    # as bytes, since unpickling may import much, and the worker must watch its parent before that
     pickled = bytes(ForkingPickler.dumps(function))
     workers: list[_Worker] = []
     try:
@@ -148,7 +148,7 @@ def _started_workers(count: int, function: Callable) -> Iterator[list[_Worker]]:
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
-    """Start processes undisturbed; they do not see Ctrl-C, since their parent ends them."""
+    """Block signals while processes start; they ignore Ctrl-C, since their parent ends them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -204,7 +204,7 @@ def _pickled_failure(error: Exception) -> bytes:
 
 
 def _end_with_parent() -> None:
-    """Have this worker killed as soon as its parent is gone, whatever ended the parent."""
+    """Have this worker killed when its parent ends, for whatever reason."""
     parent = parent_process()
     if parent is None:
         return
@@ -212,7 +212,7 @@ def _end_with_parent() -> None:
         import ctypes
 
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent.pid:  # it ended before the line above
+        if os.getppid() != parent.pid:  # the parent ended before the line above
             os._exit(1)
         return
 

@@ -1,1 +1,1 @@
-"""Trainings and predictions as jobs, on this machine or on a SLURM cluster, by submitit."""
+"""Training and prediction jobs, on this machine or on a SLURM cluster, through submitit."""

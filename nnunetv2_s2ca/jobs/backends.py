@@ -1,4 +1,4 @@
-"""Where jobs can run, and with what: processes on this machine, or a SLURM cluster."""
+"""Where jobs run and with which resources: processes on this machine, or a SLURM cluster."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ import submitit
 
 from nnunetv2_s2ca.core.errors import UserError
 
-# Trainings of days on partitions of hours: submitit's own three requeues would not reach far
+# A training of days on a partition of hours needs more than submitit's default of three requeues
 MOST_TIMEOUTS = 100
-# A local job ends when it is done; submitit wants a number
+# submitit requires a limit, but a local job simply ends when it is done
 NO_LIMIT_MINUTES = 60 * 24 * 365
 
 
 @dataclass(frozen=True)
 class LocalBackend:
-    """Processes on this machine, some at a time.
+    """Processes on this machine.
 
     Attributes:
-        gpus: The GPUs to use, one for each job at a time, as CUDA_VISIBLE_DEVICES names them; empty
-            for none.
-        parallel: Jobs at a time where there is no GPU; each gets its share of the cores.
-        debug: Run the jobs one after another in this process, as submitit's debug executor does.
+        gpus: The GPUs to use, one per running job, as CUDA_VISIBLE_DEVICES names them; empty for
+            none.
+        parallel: Jobs at a time without GPUs; each gets its share of the cores.
+        debug: Run the jobs one after another in this process, by submitit's debug executor.
     """
 
     gpus: tuple[str, ...] = ()
@@ -43,10 +43,10 @@ class LocalBackend:
         parallel: int | None = None,
         debug: bool = False,
     ) -> LocalBackend:
-        """The backend for a device of this machine; CUDA if there is one if None.
+        """The backend for a device of this machine; if None, CUDA where available, else the CPU.
 
         Raises:
-            UserError: `gpus` are chosen for another device, or do not exist.
+            UserError: `gpus` are given for another device, or do not exist.
         """
         import torch
 
@@ -64,7 +64,7 @@ class LocalBackend:
 
     @property
     def cores(self) -> int | None:
-        """Cores for each job; `None` where one job has them all."""
+        """Cores per job; `None` if one job has them all."""
         return max(1, (os.cpu_count() or 1) // self.slots) if self.slots > 1 else None
 
     @property
@@ -79,16 +79,16 @@ class LocalBackend:
 
 @dataclass(frozen=True)
 class SlurmBackend:
-    """A SLURM cluster; the folder of results must be shared with its nodes.
+    """A SLURM cluster, whose nodes must share the results folder.
 
     Attributes:
-        minutes: Time limit of a job; on reaching it, a job is queued again and goes on.
+        minutes: Time limit of a job; a job that reaches it is queued again and resumes.
         memory_gb: Memory of a job.
         cores: Cores of a job.
         gpus: GPUs of a job, 0 or 1.
-        parallel: Jobs at a time; `None` for as many as SLURM starts.
+        parallel: Most jobs at a time; `None` for as many as SLURM starts.
         partition: Partition; `None` for the cluster's default.
-        options: Further options of sbatch by the names that submitit gives them.
+        options: Further options of sbatch, by submitit's names.
     """
 
     minutes: int
@@ -104,16 +104,16 @@ class SlurmBackend:
     def from_texts(
         cls, *, time: str, memory: str, options: Sequence[str] = (), **others: Any
     ) -> SlurmBackend:
-        """The backend from what SLURM's own options take.
+        """The backend from values in SLURM's notation.
 
         Args:
-            time: such as "1-12:00:00".
-            memory: such as "32G".
-            options: further ones, each KEY=VALUE.
-            others: attributes.
+            time: Such as "1-12:00:00".
+            memory: Such as "32G".
+            options: Further options, each KEY=VALUE.
+            others: Further attributes.
 
         Raises:
-            UserError: One of them has another form.
+            UserError: A value has another format.
         """
         wrong = [option for option in options if "=" not in option]
         if wrong:
@@ -154,16 +154,15 @@ def make_executor(backend: LocalBackend | SlurmBackend, logs: Path) -> submitit.
 
 
 def visible_gpus(chosen: Sequence[int] | None = None) -> tuple[str, ...]:
-    """This machine's GPUs, by the names that CUDA_VISIBLE_DEVICES has for them.
+    """This machine's GPUs, as CUDA_VISIBLE_DEVICES names them.
 
-    Where that variable is set, by the user or a cluster, it says which GPUs are there, and they are
-    counted from 0 as PyTorch counts them.
+    If that variable is set, only its GPUs are available, counted from 0 as in PyTorch.
 
     Args:
         chosen: Their numbers; `None` for all.
 
     Raises:
-        UserError: A number that no GPU has.
+        UserError: There is no GPU of such a number.
     """
     import torch
 
@@ -175,15 +174,15 @@ def visible_gpus(chosen: Sequence[int] | None = None) -> tuple[str, ...]:
     for number in chosen:
         if number not in range(count):
             there = f"0 to {count - 1}" if count else "none"
-            raise UserError(f"`gpus` {number}: PyTorch sees no such GPU; there are: {there}")
+            raise UserError(f"`gpus` {number}: PyTorch sees no such GPU; available: {there}")
     return tuple(names[number].strip() for number in chosen)
 
 
 def parse_minutes(text: str) -> int:
-    """Minutes of a time limit as SLURM writes it: `90`, `12:00:00`, `2-00`, `1-12:00:00`.
+    """Minutes of a time limit in SLURM's notation: `90`, `12:00:00`, `2-00`, `1-12:00:00`.
 
     Raises:
-        UserError: Another form.
+        UserError: The text has another format.
     """
     match = re.fullmatch(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?", text)
     if match is None:
@@ -200,10 +199,10 @@ def parse_minutes(text: str) -> int:
 
 
 def parse_gigabytes(text: str) -> float:
-    """Gigabytes of an amount of memory as SLURM writes it: `32G`, `32000M`; a bare number is GB.
+    """Gigabytes of memory in SLURM's notation: `32G`, `32000M`; a bare number is GB.
 
     Raises:
-        UserError: Another form.
+        UserError: The text has another format.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([MGT]?)B?", text, flags=re.IGNORECASE)
     if match is None or float(match[1]) <= 0:

@@ -1,4 +1,4 @@
-"""One of nnU-Net's commands as a job that can be interrupted and goes on where it was."""
+"""Running one of nnU-Net's commands as a job that can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ class NnUNetJob(ABC):
     """A call of one of nnU-Net's commands.
 
     Attributes:
-        name: What to call it in reports, and in `squeue`.
-        cores: Cores that it may use; `None` for all.
-        gpu: The GPU that it sees, as CUDA_VISIBLE_DEVICES names it; `None` for what there is.
-        owner: Process without which it is of no use; `None` if it may outlive the one that starts
-            it.
+        name: Name in reports and in `squeue`.
+        cores: Cores to use; `None` for all.
+        gpu: The GPU to use, as CUDA_VISIBLE_DEVICES names it; `None` to leave that to PyTorch.
+        owner: Process with which the job ends; `None` if it may outlive the process that starts it.
     """
 
     name: str
@@ -35,18 +34,18 @@ class NnUNetJob(ABC):
 
     @abstractmethod
     def command(self) -> list[str]:
-        """The command and its arguments, as of now; empty if there is nothing left to do."""
+        """The command and its arguments at this point; empty if there is nothing left to do."""
 
     def lock(self) -> AbstractContextManager[Lock | None]:
-        """What is held while the command runs, if it must not run twice at a time."""
+        """The lock to hold while the command runs, if it must not run twice at a time."""
         return nullcontext()
 
     def __call__(self) -> None:
         """Run the command until it ends.
 
         Raises:
-            UserError: It runs already, and must not run twice.
-            subprocess.CalledProcessError: It failed.
+            UserError: The command is running already, and must not run twice.
+            subprocess.CalledProcessError: The command failed.
         """
         with self.lock() as lock:
             command = self.command()
@@ -55,7 +54,7 @@ class NnUNetJob(ABC):
                 self._run(command, lock)
 
     def checkpoint(self) -> DelayedSubmission:
-        """What submitit queues again on a time-out: the same, since it goes by the files."""
+        """What submitit queues again after a time-out: the same job, which resumes by its files."""
         return DelayedSubmission(self)
 
     def _run(self, command: Sequence[str], lock: Lock | None) -> None:
@@ -76,6 +75,6 @@ class NnUNetJob(ABC):
                     lock.name_holder(process.pid)
                 code = process.wait()
             finally:
-                end(process)  # also the workers that it leaves behind where it was killed
+                end(process)  # including the workers that a killed command leaves behind
         if code:
             raise subprocess.CalledProcessError(code, list(command))

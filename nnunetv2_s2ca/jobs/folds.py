@@ -1,4 +1,4 @@
-"""Models in nnU-Net's folders, and how far their folds are."""
+"""Models in nnU-Net's folders, and the state of their folds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nnunetv2_s2ca.core.files import read_json
 
 
 class FoldState(Enum):
-    """How far a fold is, and the option that lets `nnUNetv2_train` go on from there."""
+    """The state of a fold, and the option with which `nnUNetv2_train` continues from there."""
 
     NEW = ()
     STARTED = ("--c",)
@@ -22,7 +22,7 @@ class FoldState(Enum):
 
 @dataclass(frozen=True)
 class Model:
-    """A trained, or to be trained, configuration of a dataset.
+    """A configuration of a dataset with its trainer and plans, trained or not.
 
     Attributes:
         dataset: Full name, `Dataset043_BraTS2019`.
@@ -48,17 +48,17 @@ class Model:
 
 
 def fold_state(folder: Path) -> FoldState:
-    """How far a fold is, by the files that nnU-Net leaves in its folder."""
+    """The state of a fold, by nnU-Net's files in its folder."""
     if (folder / "checkpoint_final.pth").is_file():
         return FoldState.FINISHED if _is_validated(folder / "validation") else FoldState.TRAINED
-    # the two from which nnU-Net's --c goes on
+    # the two from which nnU-Net's --c resumes
     checkpoints = ("checkpoint_latest.pth", "checkpoint_best.pth")
     started = any((folder / name).is_file() for name in checkpoints)
     return FoldState.STARTED if started else FoldState.NEW
 
 
 def find_dataset(name_or_id: str) -> str:
-    """Full name of a preprocessed dataset, from its name or number.
+    """Full name of a preprocessed dataset, from its name or id.
 
     Raises:
         UserError: There is none, or more than one.
@@ -88,12 +88,12 @@ def nnunet_folder(name: str) -> Path:
 
 
 def _is_validated(validation: Path) -> bool:
-    """Whether nnU-Net has scored the fold's cases, and kept the probabilities of each."""
+    """Whether nnU-Net has scored the fold's cases and saved the probabilities of each."""
     try:
         content = read_json(validation / "summary.json")
         names = [Path(case["prediction_file"]).name for case in content["metric_per_case"]]
     except (UserError, KeyError, TypeError):
         return False
     kept = {path.stem for path in validation.glob("*.npz")}
-    # a dataset's files end in one suffix or two
+    # file endings have one suffix or two
     return all(kept & {Path(name).stem, Path(Path(name).stem).stem} for name in names)

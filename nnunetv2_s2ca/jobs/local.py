@@ -1,4 +1,4 @@
-"""Jobs on this machine, as many at a time as it has room for."""
+"""Running jobs on this machine, some at a time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nnunetv2_s2ca.core.signals import signals_as_exceptions
 from nnunetv2_s2ca.jobs.backends import LocalBackend, make_executor
 from nnunetv2_s2ca.jobs.command import NnUNetJob
 
-LOOK = 0.05  # seconds between looking whether a job has ended; submitit itself looks every second
+LOOK = 0.05  # seconds between checks whether a job has ended; submitit itself checks every second
 
 
 def run_locally(
@@ -33,13 +33,13 @@ def run_locally(
     SIGTERM and SIGHUP, like Ctrl-C, end the jobs before they end this process.
 
     Args:
-        jobs: What to run.
-        backend: How.
-        logs: Folder for submitit's files, the logs among them.
-        report: Takes one line for each job that starts or ends.
+        jobs: The jobs.
+        backend: The resources.
+        logs: Folder for submitit's files, including the logs.
+        report: Receives a line for each job that starts or ends.
 
     Returns:
-        For each failed job, by name, where its log is, or, under `debug`, what went wrong.
+        Name of each failed job → its log, or with `debug` the error.
 
     Raises:
         UserError: The logs cannot be written.
@@ -53,7 +53,7 @@ def run_locally(
     starting, reporting = Lock(), Lock()
 
     def say(line: str) -> None:
-        # print writes a line and its end apart, and the slots would mix theirs
+        # print writes a line and its end separately, so lines of several threads would mix
         with reporting:
             report(line)
 
@@ -66,15 +66,15 @@ def run_locally(
                 submitted = make_executor(backend, logs).submit(replace(job, gpu=gpu))
                 running.append(submitted)
             paths = submitted.paths
-            # named by a process id, as may be one from before the machine was started anew
+            # named by a process id, which may recur after the machine has restarted
             paths.result_pickle.unlink(missing_ok=True)
             where = "" if gpu is None else f" on GPU {gpu}"
-            # the debug executor only starts the job once it is asked how it went, and has no logs
+            # the debug executor starts the job when asked for its result, and has no logs
             say(f"{job.name}: started{where}{'' if backend.debug else f', log {paths.stdout}'}")
             if not backend.debug:
                 while not submitted.done():
                     time.sleep(LOOK)
-                if interrupted.is_set():  # it left no result, which submitit would wait for
+                if interrupted.is_set():  # there is no result, which submitit would wait for
                     return None
             error = submitted.exception()
             if error is None:
@@ -103,6 +103,6 @@ def run_locally(
                     submitted.cancel(check=False)
                 if not isinstance(error, Exception):
                     with suppress(OSError):  # the terminal may be gone
-                        say("interrupted; ending the jobs that run")
+                        say("interrupted; ending the running jobs")
                 raise
     return {job.name: log for job, log in zip(jobs, outcomes, strict=True) if log is not None}

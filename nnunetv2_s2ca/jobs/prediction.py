@@ -1,4 +1,4 @@
-"""Predictions of many cases by several calls of `nnUNetv2_predict`, each with its part."""
+"""Predicting a folder by several calls of `nnUNetv2_predict`, each with its share of the cases."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from nnunetv2_s2ca.jobs.slurm import submit_to_slurm
 
 @dataclass(frozen=True)
 class PredictPart(NnUNetJob):
-    """Predicts every n-th case; a second run goes on after the last finished one.
+    """Predicts every n-th case; a second run continues after the last finished one.
 
     Attributes:
         source: Folder of images.
         target: Folder for predictions.
-        options: The model, and what else `nnUNetv2_predict` is to be told.
-        part: Which part.
+        options: The model and further options of `nnUNetv2_predict`.
+        part: Number of this part, from 0.
         parts: Number of parts.
     """
 
@@ -61,24 +61,24 @@ def predict_in_parts(
 ) -> dict[str, str]:
     """Predict the cases of a folder by several jobs.
 
-    A whole prediction in `target` is taken as done, as by nnU-Net's `--continue_prediction`; an
-    empty or damaged one is removed and made again. Where all are there, nothing is started. No
-    second call predicts into the folder meanwhile, and the jobs end with this process.
+    Complete predictions in `target` are kept, as by nnU-Net's `--continue_prediction`; ones
+    that were cut off are removed and predicted again. If none is missing, no job is started. A lock
+    keeps other calls from predicting into the folder, and local jobs end with this process.
 
     Args:
         source: Folder of images, as nnU-Net names them.
         target: Folder for predictions.
-        backend: Where. On this machine the call waits for the jobs, on SLURM it does not.
-        options: The model, and what else `nnUNetv2_predict` is to be told.
+        backend: Where to run. The call waits for jobs on this machine, but not on SLURM.
+        options: The model and further options of `nnUNetv2_predict`.
         parts: Number of jobs.
-        report: Takes one line for each thing that happens.
+        report: Receives a line for each event.
 
     Returns:
-        For each failed job, by name, where its log is.
+        Name of each failed job → its log.
 
     Raises:
-        UserError: The source has no images, the target cannot be written or another call predicts
-            into it, or cases are missing once all jobs are done.
+        UserError: The source has no images, the target cannot be written, another call is
+            predicting into it, or cases are missing after all jobs have ended.
     """
     cases = _cases(source)
     check_output_folder(target)
@@ -122,7 +122,7 @@ def predict_in_parts(
 
 
 def _cases(folder: Path) -> set[str]:
-    """Case identifiers of a folder of images, `<case>_0000.nii.gz` and so on."""
+    """Case identifiers of the images in a folder, `<case>_0000.nii.gz` and so on."""
     names = [path.name for path in folder.glob("*") if path.name.endswith(FILE_ENDINGS)]
     found = {match[1] for name in names if (match := re.match(r"(.+)_\d{4}\.", name))}
     if not found:

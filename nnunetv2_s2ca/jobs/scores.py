@@ -1,4 +1,4 @@
-"""The scores that nnU-Net gave the validation of each fold."""
+"""nnU-Net's validation scores of each fold."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def region_names(model: Model) -> list[str]:
     """The regions, or labels, of a model's dataset.
 
     Raises:
-        UserError: A missing or damaged `dataset.json`.
+        UserError: `dataset.json` is missing or damaged.
     """
     return [region.name for region in _regions(model)]
 
 
 def validation_dice(model: Model) -> dict[int, list[float]]:
-    """Mean Dice of each region in each validated fold, as nnU-Net's `summary.json` has it.
+    """Mean Dice of each region in each validated fold, from nnU-Net's `summary.json`.
 
     Returns:
-        For each fold the values in the order of `region_names`, the mean over regions last.
+        Fold → the values in the order of `region_names`, followed by their mean.
 
     Raises:
-        UserError: A missing or damaged `dataset.json` or `summary.json`.
+        UserError: `dataset.json` or `summary.json` is missing or damaged.
     """
     dices = {}
     for fold, folder in fold_folders(model.folder).items():
@@ -43,7 +43,7 @@ def validation_dice(model: Model) -> dict[int, list[float]]:
 def _dice_of_summary(path: Path, regions: Sequence[Region]) -> list[float]:
     content = read_json(path)
     try:
-        # nnU-Net writes a region as the text of a tuple, a single label as that of a number
+        # nnU-Net's keys are a tuple's text for a region, a number's for a single label
         means = {
             tuple(int(label) for label in re.findall(r"\d+", key)): float(value["Dice"])
             for key, value in content["mean"].items()
@@ -51,8 +51,8 @@ def _dice_of_summary(path: Path, regions: Sequence[Region]) -> list[float]:
         mean = float(content["foreground_mean"]["Dice"])
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            f"{path} is not nnU-Net's summary.json: {error!r}; remove it and give the command "
-            "again, which validates the fold again"
+            f"{path} is not nnU-Net's summary.json: {error!r}; remove it and run the command "
+            "again, which repeats the fold's validation"
         ) from error
     return [*(means.get(region.labels, math.nan) for region in regions), mean]
 

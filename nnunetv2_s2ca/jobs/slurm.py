@@ -1,4 +1,4 @@
-"""Jobs on a SLURM cluster, none of them submitted twice."""
+"""Submitting jobs to a SLURM cluster, none of them twice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nnunetv2_s2ca.core.files import check_output_folder, write_text
 from nnunetv2_s2ca.jobs.backends import SlurmBackend, make_executor
 from nnunetv2_s2ca.jobs.command import NnUNetJob
 
-# States of SLURM in which a job still holds, or waits for, its place
+# SLURM's states of jobs that are running or waiting
 ALIVE = frozenset(
     {"PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED", "RESIZING"}
 )
@@ -27,17 +27,17 @@ def submit_to_slurm(
     name: str,
     report: Callable[[str], None] = print,
 ) -> dict[str, str]:
-    """Submit jobs to SLURM as one array, those left out that it still has from an earlier call.
+    """Submit jobs to SLURM as one array, except those still queued from an earlier call.
 
     Args:
-        jobs: What to run.
-        backend: The resources of each.
+        jobs: The jobs.
+        backend: The resources of each job.
         logs: Folder for submitit's files, shared with the nodes.
-        name: The name in `squeue`.
-        report: Takes one line for each job.
+        name: Name in `squeue`.
+        report: Receives a line for each job.
 
     Returns:
-        The ids of the jobs, by name.
+        Name of each job → its id.
 
     Raises:
         UserError: There is no SLURM here, it refused the jobs, or the logs cannot be written.
@@ -46,7 +46,7 @@ def submit_to_slurm(
     fresh, queued = _without_queued(jobs, logs=logs)
     for job_name, job_id in queued.items():
         report(
-            f"{job_name}: SLURM has it already, job {job_id}; if it has not, remove "
+            f"{job_name}: SLURM has it already, job {job_id}; if not, remove "
             f"{_queue_record(logs, job_name)}"
         )
     if not fresh:
@@ -60,7 +60,7 @@ def submit_to_slurm(
         raise UserError(f"SLURM refused the jobs: {error}") from error
     except (RuntimeError, FileNotFoundError) as error:
         raise UserError(
-            f"SLURM cannot be reached: {error}. Run this on the cluster's login node, or take "
+            f"SLURM cannot be reached: {error}. Run this on the cluster's login node, or use "
             "--backend local"
         ) from error
     for job, handle in zip(fresh, submitted, strict=True):
@@ -73,10 +73,10 @@ def submit_to_slurm(
 def _without_queued(
     jobs: Sequence[NnUNetJob], *, logs: Path
 ) -> tuple[list[NnUNetJob], dict[str, str]]:
-    """The jobs that SLURM does not have yet, and the ids of those that it has, by name.
+    """The jobs that SLURM does not have yet, and name → id of those that it has.
 
-    A job of which SLURM says nothing, as where `sacct` is off or late, and that left no result is
-    taken for one that it has: two trainings of one fold would spoil each other.
+    A job without a result counts as queued if SLURM does not know its state, for example because
+    `sacct` is off or late, since two trainings of one fold would corrupt each other.
     """
     fresh, queued = [], {}
     for job in jobs:
@@ -94,5 +94,5 @@ def _without_queued(
 
 
 def _queue_record(logs: Path, name: str) -> Path:
-    """The file that holds the id under which SLURM has the job of that name."""
+    """The file with the SLURM id of the job of that name."""
     return logs / f"{name.replace(' ', '_')}.job"

@@ -1,4 +1,4 @@
-"""The folds of a cross-validation, made before any of its trainings starts."""
+"""Writing the folds of a cross-validation before its trainings start."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ RAW = "nnUNet_raw"
 
 
 def ensure_splits(model: Model) -> int:
-    """Number of folds of the dataset; makes nnU-Net's split if there is none.
+    """Write a split if the dataset has none; returns its number of folds.
 
-    Otherwise every fold that starts first would write `splits_final.json`, and another might read
-    it half-written.
+    Otherwise folds that start together would all write `splits_final.json`, and one might read it
+    half-written.
 
     Raises:
         UserError: The dataset is not planned and preprocessed, or its split is damaged.
@@ -40,7 +40,7 @@ def ensure_splits(model: Model) -> int:
             )
         raw = os.environ.get(RAW, "")
         if (Path(raw) / model.dataset / RECORD).is_file():
-            # it knows the patients, whom nnU-Net's folds would part
+            # patient-disjoint, which nnU-Net's own folds are not
             write_splits(int(model.dataset[7:10]))
             return len(read_splits(splits))
         ending = read_json(folder / "dataset.json").get("file_ending")
@@ -49,7 +49,8 @@ def ensure_splits(model: Model) -> int:
         names = [name.removesuffix(ending) for name in cases]
         if len(names) < 5:
             raise UserError(
-                f"{model.dataset} has {len(names)} cases, too few for five folds; write {splits}"
+                f"{model.dataset} has {len(names)} cases, too few for five folds; write "
+                f"{splits} yourself"
             )
         split = [
             {part: [str(case) for case in cases] for part, cases in fold.items()}

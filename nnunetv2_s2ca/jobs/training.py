@@ -1,4 +1,4 @@
-"""Cross-validations: the folds of one or several trainers as jobs, each where it left off."""
+"""Cross-validation: training the folds of one or several trainers as jobs, with resumption."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ LOGS = "s2ca_jobs"
 
 @dataclass(frozen=True)
 class TrainFold(NnUNetJob):
-    """Trains one fold, from its last checkpoint on, and validates it with probabilities.
+    """Trains one fold from its last checkpoint, and validates it with probabilities.
 
     Attributes:
-        model: What to train.
-        fold: Which fold.
+        model: The model.
+        fold: Number of the fold.
         device: nnU-Net's `-device`.
     """
 
@@ -34,11 +34,11 @@ class TrainFold(NnUNetJob):
     device: str
 
     def lock(self) -> AbstractContextManager[Lock]:
-        """The fold's: two trainings at a time would overwrite each other's checkpoints."""
+        """The fold's lock, since two trainings would overwrite each other's checkpoints."""
         return lock_fold(self.model.fold(self.fold))
 
     def command(self) -> list[str]:
-        """The call of `nnUNetv2_train`, as the fold's files ask for; empty if it is finished."""
+        """The call of `nnUNetv2_train` for the fold's state; empty if the fold is finished."""
         state = fold_state(self.model.fold(self.fold))
         if state is FoldState.FINISHED:
             return []
@@ -57,12 +57,12 @@ class TrainFold(NnUNetJob):
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What became of a cross-validation.
+    """The outcome of a cross-validation.
 
     Attributes:
         skipped: Names of the folds that were finished before.
-        failed: For each fold that failed or could not be started, by name, where its log is or why.
-        queued: Ids of the jobs that SLURM has, by the fold's name.
+        failed: Name of each fold that failed or could not start → its log, or the reason.
+        queued: Name of each fold on SLURM → its job id.
     """
 
     skipped: list[str]
@@ -78,14 +78,14 @@ def cross_validate(
     folds: Sequence[int] | None = None,
     report: Callable[[str], None] = print,
 ) -> CrossValidation:
-    """Train and validate the folds of models of one dataset; what is finished is left alone.
+    """Train and validate the folds of models of one dataset; finished folds are skipped.
 
     Args:
-        models: What to train; all of one dataset. One that is named twice is trained once.
-        backend: Where. On this machine the call waits for the jobs, on SLURM it does not.
+        models: The models, all of one dataset; duplicates are ignored.
+        backend: Where to run. The call waits for jobs on this machine, but not on SLURM.
         device: nnU-Net's `-device`.
-        folds: Which folds; `None` for all of the split. The same holds for them.
-        report: Takes one line for each thing that happens.
+        folds: The folds, duplicates ignored; `None` for all of the split.
+        report: Receives a line for each event.
 
     Raises:
         UserError: The dataset is not preprocessed, its split is damaged or lacks a fold, the

@@ -202,7 +202,7 @@ def test_source_without_cases_is_refused(kind, tmp_path, raw):
 
 
 def test_folder_of_a_single_case_is_the_wrong_level(source):
-    with pytest.raises(cli.UserError, match="give the folder above"):
+    with pytest.raises(cli.UserError, match="name the parent folder"):
         _convert(source / CASE)
 
 
@@ -251,7 +251,7 @@ def test_id_that_nnunet_cannot_read_is_refused(source, raw, capsys, dataset_id):
 @pytest.mark.parametrize("name", ["../x", "a b", "", "größer"])
 def test_name_of_other_characters_is_refused(source, raw, capsys, name):
     assert cli.main(["convert", "brats2020", str(source), "--name", name]) == 1
-    assert f"name is {name!r}; expected letters" in capsys.readouterr().err
+    assert f"name is {name!r}; expected only letters" in capsys.readouterr().err
     assert not list(raw.iterdir())
 
 
@@ -286,7 +286,7 @@ def test_too_little_space_is_refused_before_anything_is_written(source, raw, mon
     usage = shutil._ntuple_diskusage(10**9, 10**9, 10)
     monkeypatch.setattr(convert_module.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(
-        cli.UserError, match=r"10 bytes free, and \d\.\d\d kB are needed.*link=True"
+        cli.UserError, match=r"10 bytes free, but \d\.\d\d kB are needed.*link=True"
     ):
         _convert(source)
     assert not list(raw.iterdir())

@@ -204,7 +204,7 @@ def test_output_where_a_disk_is_mounted_is_refused_at_once(
 ):
     (tmp_path / "out").mkdir()
     monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "out")
-    _assert_refused(predictions, tmp_path, capsys, "out is where a disk is mounted.*name a folder")
+    _assert_refused(predictions, tmp_path, capsys, "out is a mount point.*name a folder")
 
 
 def test_what_a_killed_export_has_left_is_removed(predictions, tmp_path):

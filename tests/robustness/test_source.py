@@ -73,12 +73,12 @@ PROBLEMS = [
     Row(
         "a case name with a newline",
         lambda folder: _add_case_named(folder, "BraTS20_Training_0ä\n3"),
-        r"BraTS20_Training_0ä\\n3: its name holds characters that cannot be printed",
+        r"BraTS20_Training_0ä\\n3: its name has characters that cannot be printed",
     ),
     Row(
         "a case name that is no UTF-8",
         lambda folder: _add_case_named(folder, os.fsdecode(b"BraTS20_Training_\xff3")),
-        r"BraTS20_Training_\\udcff3: its name holds characters .* not UTF-8",
+        r"BraTS20_Training_\\udcff3: its name has characters .* not UTF-8",
     ),
 ]
 
@@ -86,7 +86,7 @@ REMARKS = [
     Row(
         "a training case that lost its segmentation",
         lambda folder: (folder / f"{CASE}_seg.nii.gz").unlink(),
-        rf"{CASE}: has no segmentation, unlike 1 cases beside it: it becomes a case to predict",
+        rf"{CASE}: has no segmentation, unlike 1 cases beside it; it becomes a case to predict",
     ),
     Row(
         "two stray segmentations",
@@ -94,12 +94,13 @@ REMARKS = [
             shutil.move(folder / f"{CASE}_seg.nii.gz", folder / "W39_Segm.nii.gz"),
             shutil.copy(folder / "W39_Segm.nii.gz", folder / "W40_Segm.nii.gz"),
         ],
-        rf"{CASE}: W39_Segm.nii.gz and W40_Segm.nii.gz do not bear the case's name and are ignored",
+        rf"{CASE}: W39_Segm.nii.gz and W40_Segm.nii.gz are not named after the case and "
+        "are ignored",
     ),
     Row(
         "a link to a folder above it",
         lambda folder: (folder / "loop").symlink_to(folder.parent.parent),
-        "1 links to a folder above them ignored",
+        "1 links to a parent folder ignored",
     ),
     Row(
         "two links that lead to each other's folders",

@@ -59,7 +59,7 @@ def test_damaged_record_is_named(tamper, message, dataset, nnunet_folders, capsy
 
 @pytest.mark.parametrize(
     ("keep", "message"),
-    [(0, "no case with a segmentation"), (1, "all cases are of one patient")],
+    [(0, "no case with a segmentation"), (1, "all cases belong to one patient")],
 )
 def test_too_few_patients_for_any_folds(keep, message, dataset, capsys):
     record = json.loads((dataset / RECORD).read_text())
