@@ -1,4 +1,4 @@
-"""One function over many cases, where a bad case is a problem to report and no reason to stop."""
+"""Apply a function to many cases; a bad case is reported and does not stop the others."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def attempt_cases(
 
     Args:
         function: Picklable.
-        cases: Its arguments; the results come in this order. Problems name a case by its `str`.
-        processes: How many cases to work on at a time.
-        title: Of the progress bar.
+        cases: Its arguments, in the order of the results. Problems name a case by its `str`.
+        processes: Number of cases to process at a time.
+        title: Title of the progress bar.
 
     Raises:
         UserError: A worker was killed.
@@ -43,10 +43,10 @@ def attempt_cases(
 
 
 def all_results(outcomes: Sequence[Result | Problem]) -> list[Result]:
-    """The results where there are no problems.
+    """The results, provided that no case has a problem.
 
     Raises:
-        UserError: There are; all of them are named.
+        UserError: Some cases have problems; all are named.
     """
     problems = [outcome.text for outcome in outcomes if isinstance(outcome, Problem)]
     if problems:
@@ -55,7 +55,7 @@ def all_results(outcomes: Sequence[Result | Problem]) -> list[Result]:
 
 
 def describe_problems(problems: Sequence[str], consequence: str) -> str:
-    """The text of an error about cases, a line each, with what follows from it."""
+    """An error message with a line for each problem and their consequence."""
     what = "1 case has a problem" if len(problems) == 1 else f"{len(problems)} cases have problems"
     return "\n  ".join([f"{what} ({consequence}):", *sorted(problems)])
 

@@ -1,4 +1,4 @@
-"""Boxes around masks, so that work is done where there is a tumour."""
+"""Bounding boxes of masks, to restrict work to the tumour."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def hull(boxes: Sequence[Box]) -> Box:
 
 
 def grown(box: Box, voxels: int, shape: tuple[int, ...]) -> Box:
-    """`box` and so many voxels around it, within an array of `shape`."""
+    """`box` grown by `voxels` on all sides, within an array of `shape`."""
     return tuple(
         slice(max(part.start - voxels, 0), min(part.stop + voxels, size))
         for part, size in zip(box, shape, strict=True)

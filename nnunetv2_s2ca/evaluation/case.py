@@ -19,16 +19,16 @@ from nnunetv2_s2ca.evaluation.surfaces import Spacing
 class RegionMetrics:
     """The metrics of one region of one case.
 
-    Not a number stands for what is undefined: precision without a prediction, sensitivity without
-    a reference by all rules but those of 2023, and what the rules leave out.
+    Undefined metrics are NaN: precision without a prediction, sensitivity without a reference
+    (except under the rules of 2023), and what the rules leave out.
 
     Attributes:
         region: Name of the region.
-        dice: Dice, 0 to 1.
+        dice: Dice coefficient, 0 to 1.
         hd95_mm: 95th percentile of the Hausdorff distance in mm.
         nsd: Normalised surface Dice at the rules' tolerance, 0 to 1.
-        sensitivity: Share of the reference's voxels that were predicted; of an empty reference,
-            the rules' `empty_sensitivity`.
+        sensitivity: Share of the reference's voxels that were predicted; the rules'
+            `empty_sensitivity` if the reference is empty.
         specificity: Share of the voxels outside the reference that were not predicted.
         precision: Share of the predicted voxels that are in the reference.
         reference_ml: Volume of the reference in ml.
@@ -37,8 +37,8 @@ class RegionMetrics:
         lesion_hd95_mm: Lesion-wise HD95 in mm.
         lesion_nsd: Lesion-wise NSD.
         lesions: Number of lesions in the reference.
-        lesions_missed: Number of those that were missed.
-        lesions_false: Number of predicted lesions that are in no reference.
+        lesions_missed: Number of reference lesions that were missed.
+        lesions_false: Number of predicted lesions without a reference lesion.
     """
 
     region: str
@@ -73,9 +73,9 @@ def evaluate_case(
         reference: Labels, unsigned integers of shape `(H, W, D)`.
         prediction: Labels of the same shape.
         spacing: Voxel size in mm along each axis.
-        regions: What to score.
+        regions: Regions to score.
         rules: The rules to score by.
-        ignore_label: Voxels where the reference has it count as background in both.
+        ignore_label: Voxels with this reference label count as background in both.
     """
     voxels = reference.size
     if ignore_label is not None:

@@ -29,8 +29,8 @@ class CasePair:
 
     Attributes:
         case: Case identifier.
-        reference: File with the truth.
-        prediction: File to judge.
+        reference: Reference segmentation.
+        prediction: Segmentation to evaluate.
     """
 
     case: str
@@ -44,7 +44,7 @@ class CasePair:
 
 @dataclass(frozen=True)
 class CohortResult:
-    """What became of the cases.
+    """The outcome of an evaluation.
 
     Attributes:
         metrics: The metrics of each evaluated case, by case identifier, sorted.
@@ -56,10 +56,10 @@ class CohortResult:
 
 
 def pair_cases(reference: Path, prediction: Path) -> tuple[list[CasePair], list[str]]:
-    """The cases that both folders have, and one sentence for each that only one of them has.
+    """The cases in both folders, and one sentence for each case that is in only one of them.
 
     Raises:
-        UserError: A folder that is missing or empty, or no case in common.
+        UserError: A folder is missing or empty, or the folders have no case in common.
     """
     references, predictions = find_segmentations(reference), find_segmentations(prediction)
     pairs = [
@@ -81,7 +81,7 @@ def pair_cases(reference: Path, prediction: Path) -> tuple[list[CasePair], list[
 
 
 def read_pair(pair: CasePair, *, scheme: LabelScheme) -> tuple[np.ndarray, np.ndarray, Spacing]:
-    """Reference and prediction of one case, integers of one shape `(H, W, D)`, and the spacing.
+    """Reference and prediction of a case, integers of the same shape `(H, W, D)`, and the spacing.
 
     Raises:
         UserError: A file is damaged, the grids differ, or a label is unknown.
@@ -120,9 +120,9 @@ def evaluate_cohort(
 
     Args:
         pairs: The cases.
-        scheme: What is scored.
+        scheme: Regions and labels.
         rules: The rules to score by.
-        processes: How many cases to work on at a time; 1 stays in this process.
+        processes: Number of cases to process at a time; 1 stays in this process.
 
     Raises:
         UserError: A worker was killed.

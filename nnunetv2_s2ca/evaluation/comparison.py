@@ -1,4 +1,4 @@
-"""Two evaluated runs, case by case."""
+"""Compare two evaluated runs case by case."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ COMPARED = ("dice", "hd95_mm", "nsd", "lesion_dice", "lesion_hd95_mm")
 
 
 def unpaired(first: MetricsTable, second: MetricsTable) -> list[str]:
-    """One sentence for each case, and each region, that only one of two runs has."""
-    found: dict[str, None] = {}  # ordered, as a set is not
+    """One sentence for each case and each region that is in only one of the runs."""
+    found: dict[str, None] = {}  # an ordered set
     for table, other in ((first, second), (second, first)):
         regions = {region for _, region in other.values}
         for case, region in table.values:
             if (case, region) not in other.values:
                 what = case if region in regions else f"region {region}"
-                found[f"{what}: in {table.path} alone"] = None
+                found[f"{what}: only in {table.path}"] = None
     return list(found)
 
 
 def compare_tables(
     first: MetricsTable, second: MetricsTable, *, infinity: float, keep_going: bool = False
 ) -> dict[str, dict[str, Comparison]]:
-    """For each region and each metric of `COMPARED`, the paired comparison.
+    """The paired comparison for each region and each metric of `COMPARED`.
 
     Args:
         first: A run.
-        second: Another one, by the same rules.
-        infinity: What an infinite HD95 counts, in mm.
-        keep_going: Compare what both have where one has more, which `unpaired` names.
+        second: Another run, scored by the same rules.
+        infinity: Value in mm that replaces an infinite HD95.
+        keep_going: Compare the common cases and regions; `unpaired` names the others.
 
     Raises:
-        UserError: Different rules, no case and region in common, or, without `keep_going`, a case
-            or region that only one run has.
+        UserError: The runs have different rules, or no case and region in common, or, without
+            `keep_going`, a case or region is in only one run.
     """
     if first.rules != second.rules:
         raise UserError(
@@ -45,8 +45,8 @@ def compare_tables(
         )
     if first.tolerance != second.tolerance:
         raise UserError(
-            f"NSD is at {first.tolerance:g} mm in one run and at {second.tolerance:g} mm in the "
-            "other; evaluate both with the same `tolerance`"
+            f"the runs have different NSD tolerances, {first.tolerance:g} mm and "
+            f"{second.tolerance:g} mm; evaluate both with the same `tolerance`"
         )
     common = [key for key in first.values if key in second.values]
     if not common:
@@ -55,7 +55,8 @@ def compare_tables(
     if left_over and not keep_going:
         what = "\n  ".join(left_over)
         raise UserError(
-            f"the runs are not of the same cases (`keep_going=True` compares the common):\n  {what}"
+            "the runs do not have the same cases and regions (`keep_going=True` compares the "
+            f"common ones):\n  {what}"
         )
     regions = list(dict.fromkeys(region for _, region in common))
     return {

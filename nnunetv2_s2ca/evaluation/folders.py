@@ -1,4 +1,4 @@
-"""Evaluation of a folder of predictions, from files to files."""
+"""Evaluate a folder of predictions and write the results."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ def evaluate_folders(
     Args:
         reference: Folder with reference segmentations.
         prediction: Folder with predictions.
-        output: Folder to write to; made if missing.
+        output: Folder to write to; created if missing.
         scheme: Regions and labels of both folders.
         rules: The rules to score by.
         processes: Worker processes; all cores if None.
-        keep_going: Score the sound cases where others have problems, which the result names.
-        overwrite: Replace results that `output` holds.
-        official: From `load_official`, to have the challenge's own program score the cases, too,
-            and write its files.
+        keep_going: Skip cases with problems; the result names them.
+        overwrite: Replace results in `output`.
+        official: Evaluator from `load_official`; the challenge's own program then also scores
+            the cases and writes its files.
 
     Raises:
         UserError: Results exist already; `output` cannot be written; a folder is missing or empty;
-            or, without `keep_going`, any case has a problem. All of them are named, and nothing is
-            written.
+            or, without `keep_going`, any case has a problem. All problems are named, and nothing
+            is written.
     """
     names = [METRICS_FILE, SUMMARY_FILE]
     if official is not None:

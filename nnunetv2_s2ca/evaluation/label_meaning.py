@@ -1,4 +1,4 @@
-"""Whether files hold nnU-Net's labels where an edition's own are expected."""
+"""Detect nnU-Net's labels where an edition's own labels are expected."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ _FOLDERS_OF_A_DATASET = ("labelsTr", "labelsTs", "gt_segmentations")
 
 
 def check_labels_are_of_edition(folder: Path, *, edition: str, scheme: LabelScheme) -> None:
-    """Refuse segmentations that are in nnU-Net's labels, as a `dataset.json` beside them says.
+    """Refuse segmentations that use nnU-Net's labels according to the `dataset.json` beside them.
 
-    In most editions nnU-Net's labels are others, with 1 and 2 exchanged: scored as they are, they
-    would give wrong numbers and no error.
+    In most editions nnU-Net's labels differ, with 1 and 2 exchanged: scored as they are, they
+    would silently give wrong numbers.
 
     Args:
-        folder: With segmentations.
+        folder: Folder of segmentations.
         edition: Name of the edition whose labels are expected.
-        scheme: Its regions.
+        scheme: The edition's regions.
 
     Raises:
-        UserError: A `dataset.json` declares other labels for a region, or none of the edition's.
+        UserError: A `dataset.json` declares other labels for a region, or none of the edition's
+            regions.
     """
     dataset_json = _dataset_json_of(folder)
     if dataset_json is None:
@@ -36,14 +37,14 @@ def check_labels_are_of_edition(folder: Path, *, edition: str, scheme: LabelSche
     if common and all(set(region.labels) == expected[region.name] for region in common):
         return
     raise UserError(
-        f"{folder} holds nnU-Net's labels, as {dataset_json} says, and not those of {edition}. "
+        f"{folder} holds nnU-Net's labels according to {dataset_json}, not those of {edition}. "
         "Leave out `edition` to score them as they are, or export the predictions first (s2ca "
         "export) and score them against the challenge's own files"
     )
 
 
 def _dataset_json_of(folder: Path) -> Path | None:
-    """The `dataset.json` by which nnU-Net says what the segmentations in `folder` mean, if any."""
+    """nnU-Net's `dataset.json` for the segmentations in `folder`, if any."""
     folder = folder.absolute()
     candidates = [folder / "dataset.json"]
     if folder.name in _FOLDERS_OF_A_DATASET:
@@ -53,7 +54,7 @@ def _dataset_json_of(folder: Path) -> Path | None:
     for candidate in candidates:
         if candidate.is_file():
             labels = read_json(candidate).get("labels")
-            # the MSD's own file, whose labels are as they come, names them the other way round
+            # the MSD's own file, with the original labels, maps numbers to names
             if not isinstance(labels, dict) or "background" in labels:
                 return candidate
     return None

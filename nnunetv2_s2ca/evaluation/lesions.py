@@ -1,4 +1,4 @@
-"""Scores per lesion: the rule of 2023, and the one-to-one matching of 2026."""
+"""Lesion-wise scores: the rule of 2023 and the one-to-one matching of 2026."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nnunetv2_s2ca.evaluation.boxes import grown, hull
 from nnunetv2_s2ca.evaluation.rules import DIAGONAL_2023_MM, LesionRule2023, Rules
 from nnunetv2_s2ca.evaluation.surfaces import Spacing, hd95_of_surfels, surfel_distances
 
-# brats-evaluation's threshold: a Dice from which on two lesions may be matched
+# brats-evaluation's threshold: the smallest Dice of two lesions that may be matched
 SMALLEST_MATCHING_DICE = 1e-6
 
 
@@ -23,12 +23,12 @@ class LesionScores:
     """Scores of one region's lesions.
 
     Attributes:
-        dice: Mean Dice over lesions; which lesions, the rules say.
+        dice: Mean Dice over the lesions that the rules select.
         hd95: Mean HD95 in mm over the same lesions.
-        nsd: Mean NSD over the same lesions; not a number under the rule of 2023, which has none.
-        reference: Number of lesions in the reference that count.
-        missed: Number of those without a predicted one.
-        false: Number of predicted lesions without one in the reference.
+        nsd: Mean NSD over the same lesions; NaN under the rule of 2023, which has none.
+        reference: Number of reference lesions that count.
+        missed: Number of reference lesions without a predicted lesion.
+        false: Number of predicted lesions without a reference lesion.
     """
 
     dice: float
@@ -42,13 +42,13 @@ class LesionScores:
 def score_lesions(
     reference: np.ndarray, prediction: np.ndarray, *, spacing: Spacing, rules: Rules
 ) -> LesionScores:
-    """Scores of the lesions of one region by `rules`.
+    """Scores of one region's lesions by `rules`.
 
     Args:
         reference: Boolean mask of shape `(H, W, D)`.
         prediction: The same.
         spacing: Voxel size in mm along each axis.
-        rules: Decide between `lesionwise_2023` and `matched_lesions_2026`.
+        rules: The rules, which select `lesionwise_2023` or `matched_lesions_2026`.
     """
     if rules.lesions is None:
         return matched_lesions_2026(reference, prediction, spacing=spacing, rules=rules)
@@ -58,18 +58,18 @@ def score_lesions(
 def lesionwise_2023(
     reference: np.ndarray, prediction: np.ndarray, *, spacing: Spacing, rule: LesionRule2023
 ) -> LesionScores:
-    """The lesion-wise Dice and HD95 of the challenge of 2023.
+    """The lesion-wise Dice and HD95 of the 2023 challenge.
 
-    Reference lesions are 26-connected components, joined where they touch after dilation. To each
-    belong all predicted components that meet its dilation, and its scores are those of their union
-    against the lesion. Missed and false lesions add 0 to Dice and 374 mm to HD95. Lesions of at
-    most `rule.smallest_mm3` are left out, but what was predicted for them is not false.
+    Reference lesions are 26-connected components, joined where they touch after dilation. A lesion
+    is matched with all predicted components that overlap its dilation and scored against their
+    union. Missed and false lesions count as Dice 0 and HD95 374 mm. Lesions of at most
+    `rule.smallest_mm3` are left out, but components matched with them are not false.
 
     Args:
         reference: Boolean mask of shape `(H, W, D)`.
         prediction: The same.
         spacing: Voxel size in mm along each axis.
-        rule: The sizes of the task.
+        rule: The task's sizes.
     """
     lesions = _joined_by_dilation(reference, rule.dilations)
     components = _components(prediction)
@@ -117,10 +117,10 @@ def matched_lesions_2026(
 ) -> LesionScores:
     """The lesion-wise scores of `brats-evaluation`: components matched one to one by Dice.
 
-    Means are over the matched pairs alone. Without any pair they are what `rules` say of an empty
-    region, or of regions without overlap. Which of several equally good matchings is taken depends
-    on the order of the components: as in `brats-evaluation`, they are numbered by their first
-    voxel in the order of the file, the first axis fastest.
+    Means are over matched pairs only. Without a pair they are the values of `rules` for empty
+    regions or regions without overlap. The choice among equally good matchings depends on the
+    order of the components: as in `brats-evaluation`, they are numbered by their first voxel in
+    file order, the first axis fastest.
 
     Args:
         reference: Boolean mask of shape `(H, W, D)`.
@@ -128,7 +128,7 @@ def matched_lesions_2026(
         spacing: Voxel size in mm along each axis.
         rules: The rules of 2026.
     """
-    # cc3d numbers components in the order of the array's memory
+    # cc3d numbers components in memory order
     lesions = _components(np.asfortranarray(reference))
     predicted = _components(np.asfortranarray(prediction))
     boxes, predicted_boxes = find_objects(lesions), find_objects(predicted)
@@ -158,7 +158,7 @@ def matched_lesions_2026(
 
 
 def dice(first: np.ndarray, second: np.ndarray) -> float:
-    """Dice of two boolean masks of one shape, not both empty."""
+    """Dice of two boolean masks of the same shape, not both empty."""
     common = np.count_nonzero(first & second)
     return float(2 * common / (np.count_nonzero(first) + np.count_nonzero(second)))
 
@@ -168,7 +168,7 @@ def _components(mask: np.ndarray) -> np.ndarray:
 
 
 def _joined_by_dilation(reference: np.ndarray, dilations: int) -> np.ndarray:
-    """Labels of the components of `reference`, one label for those that touch once dilated."""
+    """Component labels of `reference`; components that touch after dilation share a label."""
     components = _components(reference)
     if components.max(initial=0) <= 1:
         return components
@@ -176,10 +176,10 @@ def _joined_by_dilation(reference: np.ndarray, dilations: int) -> np.ndarray:
 
 
 def _dilate(mask: np.ndarray, times: int) -> np.ndarray:
-    """Dilation by the 18-neighbourhood, so many times.
+    """Dilate by the 18-neighbourhood, `times` times.
 
-    That neighbourhood is the union of the squares in the three planes, each of which is a line
-    along one axis after a line along another: a tenth of the time of scipy's `binary_dilation`.
+    This neighbourhood is the union of the squares in the three planes, and a square is two
+    successive line dilations. Takes a tenth of the time of scipy's `binary_dilation`.
     """
     for _ in range(times):
         along_first, along_second = _dilate_line(mask, 0), _dilate_line(mask, 1)
@@ -190,7 +190,7 @@ def _dilate(mask: np.ndarray, times: int) -> np.ndarray:
 
 
 def _dilate_line(mask: np.ndarray, axis: int) -> np.ndarray:
-    """Dilation by one voxel both ways along an axis; into a new array."""
+    """Dilate by one voxel in both directions along an axis, into a new array."""
     dilated = mask.copy()
     source, target = np.moveaxis(mask, axis, 0), np.moveaxis(dilated, axis, 0)
     target[1:] |= source[:-1]
@@ -201,14 +201,14 @@ def _dilate_line(mask: np.ndarray, axis: int) -> np.ndarray:
 def _match_by_dice(
     lesions: np.ndarray, predicted: np.ndarray, lesion_count: int, predicted_count: int
 ) -> list[tuple[int, int]]:
-    """Pairs (lesion, predicted lesion) of overlapping components with the largest sum of Dice."""
+    """The pairs (lesion, predicted lesion) of overlapping components that maximise total Dice."""
     sizes = np.bincount(lesions.ravel(order="K"), minlength=lesion_count + 1)
     predicted_sizes = np.bincount(predicted.ravel(order="K"), minlength=predicted_count + 1)
     overlap = (lesions > 0) & (predicted > 0)
     common = np.zeros((lesion_count + 1, predicted_count + 1))
     np.add.at(common, (lesions[overlap], predicted[overlap]), 1)
     scores = 2 * common / np.maximum(sizes[:, None] + predicted_sizes[None], 1)
-    # What may not be matched costs more than any overlap, as brats-evaluation has it
+    # As in brats-evaluation, a forbidden match costs more than any overlap
     costs = np.where(scores >= SMALLEST_MATCHING_DICE, 1 - scores, 1 + SMALLEST_MATCHING_DICE)
     rows, columns = linear_sum_assignment(costs[1:, 1:])
     return [

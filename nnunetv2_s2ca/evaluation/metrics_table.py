@@ -1,4 +1,4 @@
-"""Reading a `metrics.csv` strictly: a value that no evaluation gives is refused with its line."""
+"""Read a `metrics.csv` strictly: an impossible value is refused, with its line number."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from nnunetv2_s2ca.core.text import in_few_words
 from nnunetv2_s2ca.evaluation.results import DEFAULT_FOLDER, HEADER, METRICS, METRICS_FILE
 from nnunetv2_s2ca.evaluation.rules import RULES
 
-# What `repr` of a float gives, which is less than `float` accepts: not 1_0, nor Infinity
+# The `repr` of a float; `float` accepts more, such as 1_0 and Infinity
 _NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?|inf", re.ASCII)
 _COUNT = re.compile(r"\d+", re.ASCII)
 
 _COUNTS = ("lesions", "lesions_missed", "lesions_false")
 _VOLUMES = ("reference_ml", "prediction_ml")
 _DISTANCES = ("hd95_mm", "lesion_hd95_mm")
-# Undefined by every set of rules where a region is empty; the other metrics by those of 2026 alone
+# Undefined for empty regions under all rules; the other metrics only under those of 2026
 _UNDEFINED = ("sensitivity", "specificity", "precision", "lesion_nsd")
 
-# A mean of shares may exceed 1 by the rounding of its last digit
+# A mean of shares may exceed 1 by rounding
 _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class MetricsTable:
-    """What a `metrics.csv` holds.
+    """The content of a `metrics.csv`.
 
     Attributes:
         path: The file.
-        rules: Name of the rules that it was computed by.
-        tolerance: NSD's tolerance in mm.
-        values: For each pair of case and region, its metrics by name.
+        rules: Name of the rules.
+        tolerance: NSD tolerance in mm.
+        values: Metrics by name for each (case, region).
     """
 
     path: Path
@@ -48,11 +48,11 @@ class MetricsTable:
 
 @disk_errors_named("read")
 def read_metrics(path: Path) -> MetricsTable:
-    """Read a `metrics.csv`, given as a file, as its folder, or as the folder of predictions.
+    """Read a `metrics.csv`, given the file, its folder, or the folder of predictions.
 
     Raises:
-        UserError: There is no such file, or it is not as `s2ca evaluate` writes it: it is cut off
-            or damaged, has a row twice, rows by different rules, or a value that cannot be.
+        UserError: The file is missing, or was not written by `s2ca evaluate`: it is truncated or
+            damaged, or has duplicate rows, rows by different rules, or an impossible value.
     """
     candidates = [path, path / METRICS_FILE, path / DEFAULT_FOLDER / METRICS_FILE]
     file = next((candidate for candidate in candidates if candidate.is_file()), None)
@@ -62,16 +62,16 @@ def read_metrics(path: Path) -> MetricsTable:
         return _table(file, _rows(file.read_bytes()))
     except ValueError as error:
         raise UserError(
-            f"{file} {error}. Expected a table as `s2ca evaluate` writes it; run it again"
+            f"{file} {error}. Expected a table from `s2ca evaluate`; run it again"
         ) from error
 
 
 def _rows(content: bytes) -> Iterator[tuple[int, list[str]]]:
-    """The rows below the header, each with the number of the line that it ends in."""
+    """The rows below the header, each with the number of its last line."""
     try:
-        text = content.decode("utf-8-sig")  # spreadsheets put a mark in front
+        text = content.decode("utf-8-sig")  # spreadsheets write a byte order mark
     except UnicodeDecodeError:
-        raise ValueError("is not text in UTF-8") from None
+        raise ValueError("is not UTF-8 text") from None
     if not text.strip():
         raise ValueError("is empty")
     if "\0" in text:
@@ -79,7 +79,7 @@ def _rows(content: bytes) -> Iterator[tuple[int, list[str]]]:
             f"holds a NUL byte in line {text[: text.index(chr(0))].count(chr(10)) + 1}"
         )
     if not text.endswith("\n"):
-        raise ValueError("is cut off: its last line has no end")
+        raise ValueError("is truncated: its last line has no line break")
     lines = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = next(lines)
@@ -92,14 +92,14 @@ def _rows(content: bytes) -> Iterator[tuple[int, list[str]]]:
                 )
             yield lines.line_num, row
     except csv.Error as error:
-        raise ValueError(f"is no csv in line {lines.line_num}: {error}") from error
+        raise ValueError(f"is not valid CSV in line {lines.line_num}: {error}") from error
 
 
 def _about_header(header: list[str]) -> str:
     missing = [name for name in HEADER if name not in header]
     if missing:
         return f"lacks the columns {', '.join(missing)}"
-    return "has other columns, or the same in another order"
+    return "has other columns, or another order of columns"
 
 
 def _table(file: Path, rows: Iterator[tuple[int, list[str]]]) -> MetricsTable:
@@ -108,10 +108,10 @@ def _table(file: Path, rows: Iterator[tuple[int, list[str]]]) -> MetricsTable:
     first: tuple[int, str, float] | None = None
     for line, (case, region, rules, tolerance_cell, *cells) in rows:
         if not case or not region:
-            raise ValueError(f"has no case or no region in line {line}")
+            raise ValueError(f"has an empty case or region in line {line}")
         if (case, region) in lines:
             raise ValueError(
-                f"has {region} of {case} twice, in line {lines[case, region]} and line {line}"
+                f"has {region} of {case} twice, in lines {lines[case, region]} and {line}"
             )
         if rules not in RULES:
             raise ValueError(
@@ -124,7 +124,7 @@ def _table(file: Path, rows: Iterator[tuple[int, list[str]]]) -> MetricsTable:
         first = first or (line, rules, tolerance)
         if (rules, tolerance) != first[1:]:
             raise ValueError(
-                f"is of two evaluations: line {first[0]} by {first[1]} at {first[2]:g} mm, line "
+                f"mixes two evaluations: line {first[0]} by {first[1]} at {first[2]:g} mm, line "
                 f"{line} by {rules} at {tolerance:g} mm"
             )
         lines[case, region] = line
@@ -133,18 +133,18 @@ def _table(file: Path, rows: Iterator[tuple[int, list[str]]]) -> MetricsTable:
             for name, cell in zip(METRICS, cells, strict=True)
         }
     if first is None:
-        raise ValueError("has a header and no row")
+        raise ValueError("has a header but no rows")
     _check_whole(values)
     return MetricsTable(file, first[1], first[2], values)
 
 
 def _check_whole(values: dict[tuple[str, str], dict[str, float]]) -> None:
-    """Refuse a table in which a case lacks a region that another has."""
+    """Refuse a table where a case lacks a region that another case has."""
     regions = dict.fromkeys(region for _, region in values)
     for case in dict.fromkeys(case for case, _ in values):
         missing = [region for region in regions if (case, region) not in values]
         if missing:
-            raise ValueError(f"has no row for {', '.join(missing)} of {case}; it may be cut off")
+            raise ValueError(f"has no row for {', '.join(missing)} of {case}; may be truncated")
 
 
 def _metric(cell: str, name: str, rules: str, line: int) -> float:

@@ -7,23 +7,23 @@ from collections.abc import Sequence
 
 from nnunetv2_s2ca.brats.regions import Region
 
-# What datasets of separate labels call the parts of a tumour: the editions of BraTS, the MSD, and
-# the regions' own names where each stands for what the smaller ones leave of it. The first that
-# matches decides, since SNFH is the "surrounding non-enhancing FLAIR hyperintensity".
+# Names of tumour parts in datasets with separate labels: those of the BraTS editions and the MSD,
+# and the region names, each for the region without the smaller ones. The first match decides,
+# since SNFH is the "surrounding non-enhancing FLAIR hyperintensity".
 _OEDEMA = re.compile(r"o?edema|hyperintens|^(ed|snfh|wt)\b", re.IGNORECASE)
 _CORE = re.compile(r"non[-_ ]?enhanc|necro|cyst|^(ncr|netc?|cc|tc)\b", re.IGNORECASE)
 _ENHANCING = re.compile(r"enhanc|^et\b", re.IGNORECASE)
 
 
 def nested_regions(regions: Sequence[Region]) -> tuple[Region, ...]:
-    """WT, TC and ET in place of separate labels that are parts of a tumour.
+    """WT, TC and ET in place of separate labels for parts of a tumour.
 
-    WT is the union of oedema, core and enhancing tumour, and TC that of the last two. Labels with
-    other names, such as a resection cavity, stay as they are, and so does the cystic component,
-    which is a region of BraTS within TC. Regions of several labels stay as they are.
+    WT is the union of oedema, core and enhancing tumour; TC is the union of the last two. Other
+    labels, such as a resection cavity, are unchanged, as are the cystic component, which is a
+    BraTS region within TC, and regions of several labels.
 
     Args:
-        regions: What `dataset.json` declares.
+        regions: The regions or labels that `dataset.json` declares.
     """
     if any(len(region.labels) > 1 for region in regions):
         return tuple(regions)

@@ -1,7 +1,7 @@
-"""The challenge's own program, `brats-evaluation`, for those who installed it.
+"""The challenge's own program, `brats-evaluation`, if installed.
 
-It is under the AGPL and pins old versions of numpy and pandas, so it is an extra that the user
-asks for and never a dependency: `pip install nnunetv2-s2ca[official]`.
+It is licensed under the AGPL and pins old versions of numpy and pandas, so it is an optional
+extra and never a dependency: `pip install nnunetv2-s2ca[official]`.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ OFFICIAL_CSV = "official.csv"
 
 
 def config_of(edition: str) -> str:
-    """The bundled settings for an edition.
+    """Name of the package's settings for an edition.
 
     Raises:
-        UserError: The package has none: editions before 2023 have other labels.
+        UserError: The package has none; editions before 2023 have other labels.
     """
     config = edition_named(edition).official_config
     if config is None:
         raise UserError(
-            f"brats-evaluation has no settings for {edition}; it knows the editions from 2023 on"
+            f"brats-evaluation has no settings for {edition}; it supports the editions from 2023 on"
         )
     return config
 
@@ -55,11 +55,11 @@ def run_official(pairs: Sequence[CasePair], output: Path, *, evaluator: Any) -> 
 
     Args:
         pairs: The cases.
-        output: Folder for its json and its csv.
+        output: Folder for its JSON and CSV files.
         evaluator: From `load_official`.
 
     Raises:
-        UserError: It failed.
+        UserError: `brats-evaluation` failed.
     """
     import brats_evaluation
 
@@ -71,7 +71,7 @@ def run_official(pairs: Sequence[CasePair], output: Path, *, evaluator: Any) -> 
         if "error" in scores:
             raise UserError(f"{pair.case}: brats-evaluation failed: {scores['error']}")
         metrics.append(scores)
-    # numpy's numbers are no JSON of their own
+    # json does not know numpy's numbers
     content = json.dumps({"metrics": metrics, "missings": []}, indent=2, default=float)
     (output / OFFICIAL_JSON).write_text(content, encoding="utf-8")
     brats_evaluation.parse_seg_results(str(output / OFFICIAL_JSON), str(output / OFFICIAL_CSV))

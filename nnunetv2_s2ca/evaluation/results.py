@@ -1,4 +1,4 @@
-"""Evaluation results as files: `metrics.csv`, a row per case and region, and `summary.json`."""
+"""Write evaluation results: `metrics.csv`, a row per case and region, and `summary.json`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nnunetv2_s2ca.evaluation.statistics import Summary, summarise
 
 METRICS_FILE = "metrics.csv"
 SUMMARY_FILE = "summary.json"
-# Where `s2ca evaluate` writes unless told, so that nnU-Net's own summary.json stays untouched
+# Default output of `s2ca evaluate`, so that nnU-Net's own summary.json stays untouched
 DEFAULT_FOLDER = "s2ca_evaluation"
 
 METRICS = tuple(field.name for field in fields(RegionMetrics) if field.name != "region")
@@ -25,12 +25,12 @@ HEADER = ("case", "region", "rules", "nsd_tolerance_mm", *METRICS)
 
 
 def region_names(result: CohortResult) -> list[str]:
-    """The regions of a result, in their order."""
+    """The regions of a result, in order."""
     return [row.region for row in next(iter(result.metrics.values()))]
 
 
 def summarise_regions(result: CohortResult, rules: Rules) -> dict[str, dict[str, Summary]]:
-    """For each region and metric, its summary over cases."""
+    """The summary over cases of each region and metric."""
     rows = [row for case in result.metrics.values() for row in case]
     return {
         region: {
@@ -47,9 +47,9 @@ def summarise_regions(result: CohortResult, rules: Rules) -> dict[str, dict[str,
 def write_results(
     folder: Path, result: CohortResult, *, rules: Rules, reference: Path, prediction: Path
 ) -> None:
-    r"""Write `metrics.csv` and `summary.json` into a folder, in UTF-8.
+    r"""Write `metrics.csv` and `summary.json` to a folder, in UTF-8.
 
-    What UTF-8 cannot hold, such as names of files in another encoding, is written as `\udcXX`.
+    Characters that UTF-8 cannot encode, as in file names of another encoding, become `\udcXX`.
     """
     table = metrics_csv(result, rules)
     (folder / METRICS_FILE).write_bytes(table.encode("utf-8", errors="backslashreplace"))
@@ -73,7 +73,7 @@ def write_results(
 
 
 def metrics_csv(result: CohortResult, rules: Rules) -> str:
-    """Text of `metrics.csv`; a metric that is not a number is an empty cell."""
+    """Text of `metrics.csv`; NaN is an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)
@@ -93,7 +93,7 @@ def metrics_csv(result: CohortResult, rules: Rules) -> str:
 
 
 def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON knows no NaN; what is undefined becomes null."""
+    """Replace non-finite numbers, which JSON lacks, by None."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values.items()

@@ -1,4 +1,4 @@
-"""The challenge's rules: how distances are measured, lesions matched, empty regions counted."""
+"""The challenge's rules for distances, lesion matching and empty regions."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from nnunetv2_s2ca.evaluation.surfaces import (
     surfel_distances,
 )
 
-# The diagonal of BraTS' 240×240×155 volumes of 1 mm voxels, as 2017–2022 count a missed region ...
+# The diagonal of BraTS' 240×240×155 volumes of 1 mm voxels, the penalty for a missed region: in
+# 2017–2022 ...
 DIAGONAL_MM = 373.13
-# ... as the lesion-wise program of 2023 has it, and as the table of `brats-evaluation` has it.
+# ... in the lesion-wise program of 2023, and in the table of `brats-evaluation`.
 DIAGONAL_2023_MM = 374.0
 DIAGONAL_2026_MM = 373.0
 
 
 @dataclass(frozen=True)
 class LesionRule2023:
-    """Sizes that the lesion-wise rule of 2023 sets per task.
+    """The sizes of the lesion-wise rule of 2023, which depend on the task.
 
     Attributes:
-        dilations: How often the reference is dilated by the 18-neighbourhood before lesions that
-            touch are joined and predicted components are looked for.
+        dilations: Number of dilations of the reference by the 18-neighbourhood before touching
+            lesions are joined and matched with predicted components.
         smallest_mm3: Reference lesions of at most this volume are left out.
     """
 
@@ -47,20 +48,20 @@ class Rules:
 
     Attributes:
         name: One of `RULES`.
-        tolerance: Distance in mm up to which surfaces count as equal in NSD.
-        both_empty: Dice, NSD and HD95 where reference and prediction are both empty.
-        one_empty: The same where one of them is.
-        no_overlap: The same where both hold voxels but none in common; `None` for what the
-            formulas give.
+        tolerance: NSD tolerance in mm: distance up to which surfaces count as equal.
+        both_empty: Dice, NSD and HD95 if reference and prediction are both empty.
+        one_empty: The same if one of them is empty.
+        no_overlap: The same if neither is empty but they do not overlap; `None` to use the
+            formulas.
         lesions: The sizes of the lesion-wise rule of 2023; `None` for the matching of 2026.
-        empty_sensitivity: Sensitivity where the reference is empty, if the prediction is empty,
-            too, and if it is not. The program of 2023 gives 1 and 0; elsewhere it is undefined.
-        infinity_in_means: What an infinite HD95 counts in means, in mm.
-        surfaces: Measures the distances that HD95 is taken from.
-        hd95: Takes HD95 in mm from them.
-        hd95_text: What that is, in words.
-        nsd_surfaces: Measures the distances that NSD is taken from.
-        surface_dice: Takes NSD from them, given a tolerance in mm.
+        empty_sensitivity: Sensitivity for an empty reference with an empty and a non-empty
+            prediction. The program of 2023 gives 1 and 0; elsewhere it is undefined.
+        infinity_in_means: Value in mm that replaces an infinite HD95 in means.
+        surfaces: Measures the distances for HD95.
+        hd95: Computes HD95 in mm from them.
+        hd95_text: Describes this HD95 in words.
+        nsd_surfaces: Measures the distances for NSD.
+        surface_dice: Computes NSD from them at a tolerance in mm.
     """
 
     name: str
@@ -78,7 +79,7 @@ class Rules:
     surface_dice: Callable[..., float]
 
     def nsd(self, distances: SurfaceDistances, *, tolerance: float | None = None) -> float:
-        """NSD from what `surfaces` measures, at `tolerance` mm or the rules' own."""
+        """NSD from the distances of `nsd_surfaces`, at `tolerance` mm or the rules' own."""
         own = self.tolerance if tolerance is None else tolerance
         return self.surface_dice(distances, tolerance=own)
 
@@ -87,7 +88,7 @@ class Rules:
         return self.tolerance if self.lesions is not None else min(spacing)
 
     def describe(self) -> str:
-        """One paragraph for the head of a table: what the numbers mean."""
+        """One paragraph that explains the numbers, for the head of a table."""
         return f"Rules {self.name}: HD95 {self.hd95_text}; {self._nsd_text()}. {self._empty_text()}"
 
     def _nsd_text(self) -> str:
@@ -115,28 +116,28 @@ class Rules:
         if math.isnan(both):
             return "Sensitivity of an empty reference: left out of the mean."
         return (
-            f"Sensitivity of an empty reference: {both:g} if the prediction is empty, too, else "
+            f"Sensitivity of an empty reference: {both:g} if the prediction is also empty, else "
             f"{reference:g}."
         )
 
 
 def rules_named(name: str, *, edition: str | None = None, tolerance: float | None = None) -> Rules:
-    """The rules of that name, with the lesion sizes of `edition`.
+    """The rules called `name`, with the lesion sizes of `edition`.
 
     Args:
         name: One of `RULES`.
-        edition: A name such as `brats2023-met`; meningiomas and metastases have sizes of their
-            own in the rule of 2023. `None` takes those of gliomas.
-        tolerance: NSD's tolerance in mm in place of 1 mm. The rules of 2026 fix theirs.
+        edition: A name such as `brats2023-met`; meningiomas and metastases have their own sizes
+            in the rule of 2023. `None` takes those of gliomas.
+        tolerance: NSD tolerance in mm instead of 1 mm. The rules of 2026 fix theirs.
 
     Raises:
-        UserError: An unknown name, a tolerance that is no distance, or one for `brats-2026`.
+        UserError: The name is unknown, or the tolerance is invalid or given for `brats-2026`.
     """
     if tolerance is not None and not 0 <= tolerance < math.inf:
-        raise UserError(f"`tolerance` {tolerance:g}: expected a distance in mm, 0 or more")
+        raise UserError(f"`tolerance` is {tolerance:g}; expected a distance in mm, 0 or more")
     if name == "brats-2026":
         if tolerance is not None:
-            raise UserError("the rules brats-2026 fix NSD's tolerance; leave out `tolerance`")
+            raise UserError("the rules brats-2026 fix the NSD tolerance; leave out `tolerance`")
         return Rules(
             name=name,
             tolerance=0.5,
@@ -186,10 +187,10 @@ def rules_named(name: str, *, edition: str | None = None, tolerance: float | Non
 
 
 def default_rules(edition: str | None) -> str:
-    """The name of the rules that an edition is scored by; `classic` where none is given.
+    """The name of an edition's rules; `classic` for `None`.
 
     Raises:
-        UserError: An unknown edition.
+        UserError: The edition is unknown.
     """
     return "classic" if edition is None else edition_named(edition).rules
 

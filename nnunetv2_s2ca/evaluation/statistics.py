@@ -12,8 +12,8 @@ from scipy import stats
 RESAMPLES = 5000
 SEED = 20240901
 
-# Up to so many cases, a resample of one case alone has a probability of over 2.5 % (1/4 for two,
-# 1/27 for three), so that the bootstrap's 95 % interval ends at the smallest and largest value
+# With at most this many cases, a resample repeats a given case with a probability of over 2.5 %
+# (1/4 for two, 1/27 for three), so the 95 % bootstrap interval equals the range
 MOST_CASES_OF_A_RANGE = 3
 
 
@@ -22,11 +22,11 @@ class Summary:
     """A metric over cases.
 
     Attributes:
-        cases: Number of cases that have a value.
-        infinite: How many of those were infinite and entered as the rules' penalty.
+        cases: Number of cases with a value.
+        infinite: Number of infinite values, which count as the rules' penalty.
         mean: Mean.
         median: Median.
-        std: Standard deviation of the sample (divided by `cases - 1`).
+        std: Sample standard deviation (divided by `cases - 1`).
         ci_low: Lower end of the mean's 95 % bootstrap interval.
         ci_high: Upper end.
     """
@@ -42,11 +42,11 @@ class Summary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A metric of two runs over the cases that both have.
+    """A metric of two runs over their common cases.
 
     Attributes:
-        cases: Number of pairs of numbers, which means, interval and test are over.
-        left_out: Number of the other pairs: at least one run has no number.
+        cases: Number of cases where both runs have a value; means, interval and test use these.
+        left_out: Number of cases where at least one run has no value.
         mean_first: Mean of the first run.
         mean_second: Mean of the second run.
         difference: Mean of second minus first.
@@ -54,9 +54,9 @@ class Comparison:
         ci_high: Upper end.
         p_value: Two-sided Wilcoxon signed-rank test of the differences, not corrected for the
             number of metrics and regions.
-        wins: Cases where the second run is better, or where it alone has no number.
-        losses: Cases where it is worse, or where the first run alone has no number.
-        ties: Cases where both have the same number.
+        wins: Cases where the second run is better, or where only it has no value.
+        losses: Cases where it is worse, or where only the first run has no value.
+        ties: Cases where both have the same value.
     """
 
     cases: int
@@ -73,11 +73,11 @@ class Comparison:
 
 
 def summarise(values: Sequence[float], *, infinity: float = math.inf) -> Summary:
-    """Mean, median, deviation and interval of `values`, without those that are not a number.
+    """Mean, median, standard deviation and interval of `values`, ignoring NaN.
 
     Args:
         values: One value per case.
-        infinity: What an infinite value counts.
+        infinity: Replaces infinite values.
     """
     numbers = np.array([value for value in values if not math.isnan(value)], dtype=float)
     infinite = int(np.isinf(numbers).sum())
@@ -105,15 +105,15 @@ def compare(
 ) -> Comparison:
     """Paired comparison of two runs.
 
-    A run has no number where its region is empty and rightly so, by the rules of 2026. The other
-    run's number is then that of a false positive: a win for the run without one, of no size that
-    means and test could take in.
+    Under the rules of 2026, a run has no value for a case where reference and prediction are both
+    empty. A value of the other run then comes from a false positive: the run without one wins,
+    but means and test cannot include the case.
 
     Args:
         first: One value per case.
         second: The same cases in the same order.
         higher_is_better: True for Dice, False for HD95.
-        infinity: What an infinite value counts.
+        infinity: Replaces infinite values.
     """
     pairs = np.array([first, second], dtype=float)
     empty_first, empty_second = np.isnan(pairs)
@@ -121,7 +121,7 @@ def compare(
     pairs = pairs[:, ~left_out]
     pairs[np.isinf(pairs)] = infinity
     differences = pairs[1] - pairs[0]
-    # rounding of the last digit, which a csv may add, is no difference
+    # ignore differences by rounding, as a CSV may add
     differences[np.abs(differences) < 1e-9] = 0
     count = len(differences)
     better = differences if higher_is_better else -differences

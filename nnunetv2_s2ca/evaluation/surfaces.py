@@ -1,14 +1,14 @@
 """Distances in mm between the surfaces of two masks.
 
-Two definitions of a surface are in use, and they give different numbers:
+Two definitions of a surface are in use, and they give different results:
 
-- *boundary voxels*: the voxels of a mask that have one of their six neighbours outside it; each
-  counts once. MONAI, medpy and panoptica measure between these.
-- *surface elements* (surfels): the corners between voxels where a marching-cubes surface passes;
-  each counts by its area in mm². The package surface-distance measures between these.
+- *boundary voxels*: voxels of a mask with at least one of their six neighbours outside it, each
+  with weight 1. Used by MONAI, medpy and panoptica.
+- *surface elements* (surfels): corners between voxels where a marching-cubes surface passes, each
+  weighted by its area in mm². Used by the package surface-distance.
 
-Either way the distances come from a k-d tree over the surface points and not from a distance
-transform over all voxels, which takes several times as long for the same numbers.
+Both use a k-d tree of the surface points instead of a distance transform of all voxels, which
+takes several times as long for the same results.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from surface_distance import lookup_tables
 
 Spacing = tuple[float, float, float]
 
-# Distances are compared with tolerances such as one voxel's width, which they often equal.
+# Distances often equal the tolerance, for example the width of a voxel.
 ROUNDING = 1e-6
 
 
@@ -33,8 +33,8 @@ class SurfaceDistances:
     Attributes:
         from_reference: Distance in mm from every point of the reference's surface to the
             prediction's, float64 of shape `(N,)`.
-        from_prediction: The same the other way, shape `(M,)`.
-        reference_areas: What each point of the reference's surface counts, shape `(N,)`.
+        from_prediction: The same in the other direction, shape `(M,)`.
+        reference_areas: Weight of each point of the reference's surface, shape `(N,)`.
         prediction_areas: The same for the prediction, shape `(M,)`.
     """
 
@@ -47,7 +47,7 @@ class SurfaceDistances:
 def boundary_distances(
     reference: np.ndarray, prediction: np.ndarray, *, spacing: Spacing
 ) -> SurfaceDistances:
-    """Distances between the boundary voxels of two masks, each voxel counting 1.
+    """Distances between the boundary voxels of two masks, each with weight 1.
 
     Args:
         reference: Boolean mask of shape `(H, W, D)`, not empty. Voxels beyond the array's border
@@ -70,9 +70,8 @@ def surfel_distances(
 ) -> SurfaceDistances:
     """Distances between the surface elements of two masks, each weighted by its area in mm².
 
-    Equal to `surface_distance.compute_surface_distances`, but for the order of the points. Only
-    that package's tables are called: its release on PyPI uses names that numpy 2 and scipy 2
-    no longer have.
+    Equals `surface_distance.compute_surface_distances` up to the order of the points. Only that
+    package's tables are used: its release on PyPI uses names that numpy 2 and scipy 2 removed.
 
     Args:
         reference: Boolean mask of shape `(H, W, D)`, not empty.
@@ -81,7 +80,7 @@ def surfel_distances(
     """
     areas = _surfel_areas(spacing)
     reference_codes, prediction_codes = _neighbour_codes(reference), _neighbour_codes(prediction)
-    # 0 and 255 are corners wholly outside and wholly inside
+    # 0 and 255 are corners entirely outside and entirely inside
     first = (reference_codes != 0) & (reference_codes != 255)
     second = (prediction_codes != 0) & (prediction_codes != 255)
     from_reference, from_prediction = _between(first, second, spacing)
@@ -96,8 +95,8 @@ def surfel_distances(
 def hd95_of_boundaries(distances: SurfaceDistances) -> float:
     """The larger of the two directed 95th percentiles, in mm.
 
-    The definition of MONAI's `compute_hausdorff_distance(..., percentile=95)`, and of Taha and
-    Hanbury, BMC Medical Imaging 15:29 (2015). Percentiles interpolate linearly.
+    As in MONAI's `compute_hausdorff_distance(..., percentile=95)` and in Taha and Hanbury, BMC
+    Medical Imaging 15:29 (2015). Percentiles interpolate linearly.
     """
     return float(
         max(
@@ -108,9 +107,9 @@ def hd95_of_boundaries(distances: SurfaceDistances) -> float:
 
 
 def hd95_pooled(distances: SurfaceDistances) -> float:
-    """The 95th percentile of the distances of both directions together, in mm.
+    """The 95th percentile of the pooled distances of both directions, in mm.
 
-    The definition of medpy's `hd95` and of panoptica, on which `brats-evaluation` is built.
+    As in medpy's `hd95` and in panoptica, which `brats-evaluation` uses.
     """
     pooled = np.concatenate([distances.from_reference, distances.from_prediction])
     return float(np.percentile(pooled, 95))
@@ -119,7 +118,7 @@ def hd95_pooled(distances: SurfaceDistances) -> float:
 def hd95_of_surfels(distances: SurfaceDistances) -> float:
     """The larger of the two directed 95th percentiles by area, in mm.
 
-    The definition of `surface_distance.compute_robust_hausdorff(..., 95)`.
+    As in `surface_distance.compute_robust_hausdorff(..., 95)`.
     """
     return max(
         _percentile_by_area(distances.from_reference, distances.reference_areas),
@@ -128,10 +127,10 @@ def hd95_of_surfels(distances: SurfaceDistances) -> float:
 
 
 def surface_dice(distances: SurfaceDistances, *, tolerance: float) -> float:
-    """Share of both surfaces, by area, that lies within `tolerance` mm of the other.
+    """Share of both surfaces, by area, within `tolerance` mm of the other.
 
-    The normalised surface Dice of Nikolov et al., J Med Internet Res 23(7):e26151 (2021), as
-    `surface_distance.compute_surface_dice_at_tolerance` computes it.
+    The normalised surface Dice of Nikolov et al., J Med Internet Res 23(7):e26151 (2021), as in
+    `surface_distance.compute_surface_dice_at_tolerance`.
     """
     near_reference = distances.from_reference <= tolerance + ROUNDING
     near_prediction = distances.from_prediction <= tolerance + ROUNDING
@@ -143,9 +142,9 @@ def surface_dice(distances: SurfaceDistances, *, tolerance: float) -> float:
 
 
 def surface_dice_of_shares(distances: SurfaceDistances, *, tolerance: float) -> float:
-    """Mean of the two shares of boundary voxels that lie within `tolerance` mm of the other.
+    """Mean of the two shares of boundary voxels within `tolerance` mm of the other surface.
 
-    The definition of panoptica, on which `brats-evaluation` is built.
+    As in panoptica, which `brats-evaluation` uses.
     """
     return float(
         (
@@ -157,7 +156,7 @@ def surface_dice_of_shares(distances: SurfaceDistances, *, tolerance: float) -> 
 
 
 def _boundary(mask: np.ndarray) -> np.ndarray:
-    """The voxels of `mask` with one of their six neighbours outside it."""
+    """The voxels of `mask` with at least one of their six neighbours outside it."""
     padded = np.pad(mask, 1)
     inside = mask.copy()
     for axis in range(3):
@@ -169,7 +168,7 @@ def _boundary(mask: np.ndarray) -> np.ndarray:
 
 
 def _neighbour_codes(mask: np.ndarray) -> np.ndarray:
-    """For each corner between voxels, which of the eight voxels around it are inside, as bits.
+    """For each corner between voxels, a bit for each of its eight voxels that is inside.
 
     Returns:
         uint8 array of shape `(H + 1, W + 1, D + 1)`.
@@ -192,9 +191,9 @@ def _surfel_areas(spacing: Spacing) -> np.ndarray:
 def _between(
     first: np.ndarray, second: np.ndarray, spacing: Spacing
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distances from the true voxels of `first` to `second`, and back, in the order of the voxels.
+    """Distances from the true voxels of `first` to `second` and back, in voxel order.
 
-    Voxels that both have are at distance zero and need no search.
+    Shared voxels have distance zero and need no search.
     """
     first_points, second_points = _points(first), _points(second)
     return (
@@ -217,7 +216,7 @@ def _to_nearest(
     tree = cKDTree(targets * spacing, balanced_tree=False, compact_nodes=False)
     apart = points[~shared]
     _, nearest = tree.query(apart * spacing)
-    # From whole voxels, since the tree's distances carry the rounding of large coordinates
+    # From voxel indices, since the tree's distances suffer from rounding of large coordinates
     offsets = (apart - targets[nearest]) * spacing
     distances[~shared] = np.sqrt((offsets**2).sum(axis=1))
     return distances

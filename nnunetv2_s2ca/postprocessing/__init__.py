@@ -1,1 +1,1 @@
-"""The BraTS rules that clean up predictions, and how their sizes are found."""
+"""The BraTS rules that clean up predictions, and the fit of their sizes."""

@@ -1,7 +1,7 @@
-"""What the rules' sizes do to Dice, from the sizes of a case's components alone.
+"""Dice after post-processing, computed from component sizes only.
 
-The Dice after any sizes follows from how large each component is and how much of it is in the
-truth. So a case's volumes are read once, and trying all sizes takes no time.
+The size of each component and its overlap with the truth determine the Dice for any choice of the
+rules' sizes. Each case is therefore read once, and trying all sizes is cheap.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Components:
     """The components of one region in one case.
 
     Attributes:
-        sizes: Voxels of each component, shape `(N,)`; the rules go by these.
-        scored: Voxels of each that are not ignored; Dice goes by these.
-        overlaps: Voxels of each that are in the truth, shape `(N,)`.
-        containers: For each, the index of the parent region's component that it lies in.
-        truth: Voxels of the truth.
+        sizes: Voxels of each component, shape `(N,)`; the rules use these.
+        scored: Voxels of each component that are not ignored; Dice uses these.
+        overlaps: Voxels of each component that are in the truth, shape `(N,)`.
+        containers: Index of the parent region's component that contains each component.
+        truth: Number of voxels of the truth.
     """
 
     sizes: np.ndarray
@@ -37,7 +37,7 @@ class Components:
     truth: int
 
 
-# The components of each region of a case, by the region's name
+# The components of a case's regions, by region name
 CaseTable = dict[str, Components]
 
 
@@ -61,7 +61,7 @@ def component_table(pair: CasePair, *, scheme: LabelScheme) -> CaseTable:
         labelled[name] = components
         containers = np.zeros(count + 1, dtype=int)
         if place.parent is not None:
-            # a component lies in one of the parent's, whichever of its voxels is asked
+            # all voxels of a component lie in the same parent component
             containers[components[mask]] = labelled[place.parent][mask]
         table[name] = Components(
             sizes=np.bincount(components[mask], minlength=count + 1)[1:],
@@ -76,7 +76,7 @@ def component_table(pair: CasePair, *, scheme: LabelScheme) -> CaseTable:
 def kept_components(
     nested: Sequence[NestedRegion], table: CaseTable, rules: PostprocessingRules
 ) -> dict[str, np.ndarray]:
-    """For each region, which of its components the rules keep, booleans of shape `(N,)`."""
+    """The components of each region that the rules keep, booleans of shape `(N,)`."""
     kept: dict[str, np.ndarray] = {}
     for place in nested:
         name = place.region.name
@@ -92,7 +92,7 @@ def kept_components(
 def dice_after(
     nested: Sequence[NestedRegion], table: CaseTable, rules: PostprocessingRules
 ) -> list[float]:
-    """The Dice of each region after the rules; 1 where a region is empty in both."""
+    """The Dice of each region after the rules; 1 if a region is empty in both."""
     dices = []
     for name, kept in kept_components(nested, table, rules).items():
         components = table[name]

@@ -1,8 +1,8 @@
-"""The choice of the rules' sizes on out-of-fold predictions.
+"""Fit the rules' sizes on out-of-fold predictions.
 
-Each size is chosen in turn, the others held, until none changes: for each region, outermost first,
-its smallest component, then the smallest enhancing tumour. A size is taken only if it raises the
-mean Dice over cases and regions and lowers that of no region, so no step can make it worse.
+Coordinate ascent until no size changes: the smallest component of each region, outermost first,
+then the smallest enhancing tumour. A size is accepted only if it raises the mean Dice over cases
+and regions and lowers no region's, so no step can make it worse.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from nnunetv2_s2ca.postprocessing.rules import NestedRegion, PostprocessingRules
 COMPONENT_SIZES = (0, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 ENHANCING_SIZES = (0, 50, 100, 200, 300, 400, 500, 700, 1000)
 
-# Means of Dice closer than this are a tie, which HD95 decides
+# Mean Dice values closer than this are tied; HD95 breaks the tie
 TIE = 1e-9
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Means over cases, empty regions counted as 2017–2022 do.
+    """Means over cases, with empty regions counted as in 2017–2022.
 
     Attributes:
         dice: Mean Dice by region.
@@ -65,7 +65,7 @@ class Fitted:
 
     Attributes:
         rules: The chosen rules.
-        before: Scores of the predictions as they are.
+        before: Scores of the unchanged predictions.
         after: Scores after the chosen rules.
     """
 
@@ -74,7 +74,7 @@ class Fitted:
     after: Scores
 
 
-# Scores of several rules on the same cases
+# Scores several rules on the same cases
 ScoreAll = Callable[[Sequence[PostprocessingRules], Sequence[CasePair]], list[Scores]]
 
 
@@ -87,13 +87,13 @@ def fit_rules(
 ) -> Fitted:
     """Choose sizes that raise the mean Dice of `pairs`.
 
-    Of sizes with the same Dice the one with the lower mean HD95 is taken, then the smaller one.
+    Ties in Dice go to the lower mean HD95, then to the smaller size.
 
     Args:
         pairs: Out-of-fold predictions and their truth.
         scheme: Regions and labels of both; separate labels are scored as the regions that they
             imply.
-        fill_holes: Fill holes, too, if that raises the mean Dice and lowers no region's.
+        fill_holes: Also fill holes if this raises the mean Dice and lowers no region's.
         processes: Worker processes; all cores if None.
 
     Raises:
@@ -111,7 +111,7 @@ def fit_rules(
         candidates += [replace(rules, fill_holes=True) for rules in candidates]
     before, after, *filled = score_all(candidates, pairs)
     if not _is_no_worse(after.dice, before.dice):
-        # overlapping regions of one's own may break what holds for nested ones
+        # custom overlapping regions may violate what holds for nested ones
         chosen, after, filled = untouched, before, filled[:1]
     if filled:
         candidate = filled[-1]
@@ -128,7 +128,7 @@ def _search(
     pairs: Sequence[CasePair],
     score_all: ScoreAll,
 ) -> PostprocessingRules:
-    """Choose one size after another until none changes."""
+    """Choose the sizes in turn until none changes."""
     names = [place.region.name for place in nested]
     rules = PostprocessingRules(dict.fromkeys(names, 0))
     before = None
@@ -154,7 +154,7 @@ def _best_of(
     pairs: Sequence[CasePair],
     score_all: ScoreAll,
 ) -> PostprocessingRules:
-    """The best of the candidates that are no worse than the current rules in any region."""
+    """The best candidate among those no worse than the current rules in any region."""
 
     def mean_dice(rules: PostprocessingRules) -> np.ndarray:
         return np.mean([dice_after(nested, table, rules) for table in tables], axis=0)
@@ -164,7 +164,7 @@ def _best_of(
     top = max(dice.sum() for _, dice in sound)
     tied = [rules for rules, dice in sound if dice.sum() >= top - TIE]
     kept = [[_kept_bytes(nested, table, rules) for table in tables] for rules in tied]
-    # Cases that all of them treat alike cannot tell them apart, and need not be read again
+    # Cases that all tied rules treat alike cannot break the tie and need not be read again
     differing = [pair for pair, *one in zip(pairs, *kept, strict=True) if len(set(one)) > 1]
     if not differing:
         return tied[0]
@@ -176,7 +176,7 @@ def _best_of(
 def _kept_bytes(
     nested: Sequence[NestedRegion], table: CaseTable, rules: PostprocessingRules
 ) -> bytes:
-    """What the rules keep in a case, as something that can be compared at once."""
+    """The components that the rules keep in a case, in a hashable form."""
     return b"".join(kept.tobytes() for kept in kept_components(nested, table, rules).values())
 
 
@@ -187,7 +187,7 @@ def _score_all(
     scheme: LabelScheme,
     processes: int | None,
 ) -> list[Scores]:
-    """The scores of each candidate; every case is read once."""
+    """The scores of each candidate; each case is read once."""
     score = partial(_score_case, candidates=candidates, scheme=scheme)
     scored = all_results(attempt_cases(score, pairs, processes=processes, title="scores"))
     names = [region.name for region in scheme.regions]

@@ -1,4 +1,4 @@
-"""The rules applied to a folder of predictions."""
+"""Apply the rules to a folder of predictions."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from nnunetv2_s2ca.evaluation.attempts import all_results, attempt_cases
 from nnunetv2_s2ca.evaluation.segmentations import find_segmentations, read_labels
 from nnunetv2_s2ca.postprocessing.rules import PostprocessingRules, check_rules, postprocess
 
-# What nnU-Net leaves beside predictions, and what later commands look for
+# nnU-Net's files beside predictions, which later commands look for
 COMPANIONS = ("dataset.json", "plans.json")
 
 
 @dataclass(frozen=True)
 class Applied:
-    """What became of the cases of a folder.
+    """The outcome for a folder.
 
     Attributes:
         cases: Number of files written.
-        changed: Number of those that differ from the input.
+        changed: Number of written files that differ from the input.
     """
 
     cases: int
@@ -47,20 +47,20 @@ def postprocess_folder(
 ) -> Applied:
     """Write the post-processed predictions of `source` to `target`, under the same names.
 
-    nnU-Net's `dataset.json` and `plans.json` go with them. All files appear at once, or none.
+    nnU-Net's `dataset.json` and `plans.json` are copied. Either all files appear at once, or none.
 
     Args:
         source: Folder of predictions.
-        target: Another folder; made if missing.
-        rules: What to do.
+        target: Another folder; created if missing.
+        rules: The rules to apply.
         scheme: Regions and labels of the predictions.
         processes: Worker processes; all cores if None.
         overwrite: Replace files of the same names in `target`, and no others.
 
     Raises:
-        UserError: The folders overlap, files exist, `target` cannot be written, the labels have no
-            place for the rules, or files are damaged or hold unknown labels. All such files are
-            named, and nothing is written.
+        UserError: The folders overlap, files exist, `target` cannot be written, the rules do not
+            fit the labels, or files are damaged or hold unknown labels. All such files are named,
+            and nothing is written.
     """
     check_output_folder(target)
     check_apart(target, source)
@@ -82,14 +82,14 @@ def postprocess_folder(
 
 
 def _is_same_file(first: Path, second: Path) -> bool:
-    """Whether the second file exists and holds what the first does."""
+    """Whether the second file exists and has the content of the first."""
     return second.is_file() and filecmp.cmp(first, second, shallow=False)
 
 
 def _postprocess_file(
     path: Path, *, target: Path, rules: PostprocessingRules, scheme: LabelScheme
 ) -> bool:
-    """Write a post-processed file to the folder `target`; returns whether its labels changed."""
+    """Write a post-processed file to the folder `target`; return whether its labels changed."""
     labels, image = read_labels(path)
     scheme.check(labels, path)
     cleaned = postprocess(labels, rules, regions=scheme.regions)

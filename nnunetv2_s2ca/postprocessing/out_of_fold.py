@@ -1,4 +1,4 @@
-"""The predictions of a cross-validation, each by a network that did not see the case."""
+"""Find the out-of-fold predictions of a cross-validation."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ def out_of_fold_pairs(
     Args:
         model: nnU-Net's folder of a trained model, with `fold_0/validation` and so on.
         reference: Folder with the truth, in nnU-Net's labels.
-        splits: The `splits_final.json` that the folds were trained by.
+        splits: The `splits_final.json` that the folds were trained with.
 
     Returns:
-        The pairs, and the numbers of the split's folds that have no predictions.
+        The pairs, and the numbers of the folds without predictions.
 
     Raises:
-        UserError: There is no fold; a fold's predictions are not exactly the cases that the split
-            held out of its training; a case stands in two folds; or its truth is missing. All
-            folds and cases at fault are named.
+        UserError: There is no fold; a fold's predictions are not exactly the cases that it holds
+            out; a case is held out by two folds; or a case has no reference. All folds and cases
+            at fault are named.
     """
     folds = {
         number: folder
@@ -36,7 +36,7 @@ def out_of_fold_pairs(
     if not folds:
         raise UserError(
             f"{model} has no fold_N/validation; train the folds first (s2ca crossval). fold_all "
-            "holds nothing out, so nothing can be fitted on it"
+            "holds no cases out, so the rules cannot be fitted on it"
         )
     split = read_splits(splits)
     references = find_segmentations(reference)
@@ -44,7 +44,7 @@ def out_of_fold_pairs(
     problems: list[str] = []
     for number, folder in folds.items():
         if number >= len(split):
-            problems.append(f"{splits} has {len(split)} folds, but there is a {folder}")
+            problems.append(f"{splits} has {len(split)} folds, but {folder} exists")
             continue
         predictions = find_segmentations(folder / "validation")
         problems += _problems_of_fold(number, split[number], predictions, splits=splits)
@@ -56,7 +56,7 @@ def out_of_fold_pairs(
             else:
                 pairs[case] = CasePair(case, references[case], path)
     if problems:
-        raise UserError("\n  ".join(["the folds do not fit together:", *problems]))
+        raise UserError("\n  ".join(["the folds are inconsistent:", *problems]))
     missing = [number for number in range(len(split)) if number not in folds]
     return [pairs[case] for case in sorted(pairs)], missing
 
@@ -64,22 +64,22 @@ def out_of_fold_pairs(
 def _problems_of_fold(
     number: int, fold: dict[str, list[str]], predictions: dict[str, Path], *, splits: Path
 ) -> list[str]:
-    """What keeps a fold's predictions from being those of the cases that it held out."""
+    """How a fold's predictions differ from the cases that it held out."""
     trained, held_out = set(fold["train"]), set(fold["val"])
     problems = []
     if trained & held_out:
         problems.append(f"{splits}: fold {number} trains on cases that it validates on")
     problems += [
-        f"{predictions[case]} is of a case that fold {number} was trained on, says {splits}; only "
-        "out-of-fold predictions may be fitted on"
+        f"{predictions[case]}: fold {number} was trained on this case according to {splits}; only "
+        "out-of-fold predictions can be used for the fit"
         for case in sorted(predictions.keys() & (trained - held_out))
     ]
     problems += [
-        f"{predictions[case]} is of a case that {splits} does not name in fold {number}"
+        f"{predictions[case]}: this case is not in fold {number} of {splits}"
         for case in sorted(predictions.keys() - trained - held_out)
     ]
     problems += [
-        f"{case}: fold {number} has no prediction of it; run its validation again (s2ca crossval)"
+        f"{case}: fold {number} has no prediction; run its validation again (s2ca crossval)"
         for case in sorted(held_out - predictions.keys())
     ]
     return problems

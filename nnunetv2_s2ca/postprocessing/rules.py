@@ -1,4 +1,4 @@
-"""The rules: small components removed, too little enhancing tumour relabelled, holes filled."""
+"""The rules: remove small components, relabel too little enhancing tumour, fill holes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nnunetv2_s2ca.core.files import read_json, write_text
 from nnunetv2_s2ca.evaluation.boxes import bounding_box
 from nnunetv2_s2ca.evaluation.nested_regions import nested_regions
 
-# The sizes in voxels of Zhou et al., IEEE TMI 2024, as the authors' program has them
+# The sizes in voxels of Zhou et al., IEEE TMI 2024, as in the authors' program
 PAPERS_SMALLEST_COMPONENT = 10
 PAPERS_SMALLEST_ENHANCING = 400
 CORE, ENHANCING = "TC", "ET"
@@ -25,12 +25,12 @@ CORE, ENHANCING = "TC", "ET"
 
 @dataclass(frozen=True)
 class PostprocessingRules:
-    """Sizes below which something is taken for noise; 0 switches a rule off.
+    """Sizes in voxels below which structures count as noise; 0 disables a rule.
 
     Attributes:
-        smallest_component: For each region, the least number of voxels of a component that stays.
-        smallest_enhancing: The least number of voxels of ET in all, after that.
-        fill_holes: Fill what a region wholly encloses.
+        smallest_component: Minimum size of a component, by region.
+        smallest_enhancing: Minimum total size of ET after that.
+        fill_holes: Fill holes that a region encloses on all sides.
     """
 
     smallest_component: Mapping[str, int] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class PostprocessingRules:
     fill_holes: bool = False
 
     def write(self, path: Path, **more: Any) -> None:
-        """Write the rules as JSON, with `more` entries that say where they come from."""
+        """Write the rules as JSON, with `more` entries on their origin."""
         content = {
             "smallest_component_voxels": dict(self.smallest_component),
             "smallest_enhancing_voxels": self.smallest_enhancing,
@@ -53,14 +53,13 @@ class NestedRegion:
 
     Attributes:
         region: The region.
-        parent: Name of the smallest region that contains it; `None` for an outermost one.
-        label_if_removed: The label that its voxels get when they are taken out of it: the lowest
-            one that its parent has beyond it (ET becomes the core without enhancement, TC becomes
-            oedema), or background.
-        label_if_too_little: The label that ET gets where there is too little of it in all, the
-            core without enhancement. `None` for other regions, and where no label is that core.
-        label_of_holes: The label for holes: the lowest one that no region inside it has. `None`
-            for an innermost region within another, whose holes are anatomy: ET surrounds necrosis.
+        parent: Name of the smallest region that contains it; `None` for an outermost region.
+        label_if_removed: New label of removed voxels: the lowest label of the parent that is
+            outside the region (ET becomes non-enhancing core, TC becomes oedema), or background.
+        label_if_too_little: New label of ET if its total is too small: the non-enhancing core.
+            `None` for other regions, and if there is no such label.
+        label_of_holes: Label for holes: the lowest label that no inner region has. `None` for an
+            innermost region within another, where holes are anatomy: ET surrounds necrosis.
     """
 
     region: Region
@@ -71,7 +70,7 @@ class NestedRegion:
 
 
 def papers_rules(regions: Sequence[Region], *, fill_holes: bool = False) -> PostprocessingRules:
-    """The sizes of the paper for all `regions`, or those that separate labels imply."""
+    """The paper's sizes for `regions`, or for the regions that separate labels imply."""
     return PostprocessingRules(
         {region.name: PAPERS_SMALLEST_COMPONENT for region in nested_regions(regions)},
         PAPERS_SMALLEST_ENHANCING,
@@ -80,10 +79,10 @@ def papers_rules(regions: Sequence[Region], *, fill_holes: bool = False) -> Post
 
 
 def read_rules(path: Path) -> PostprocessingRules:
-    """Read what `PostprocessingRules.write` wrote.
+    """Read a file written by `PostprocessingRules.write`.
 
     Raises:
-        UserError: The file is missing, or is no such file.
+        UserError: The file is missing or invalid.
     """
     content = read_json(path)
     sizes: Any = content.get("smallest_component_voxels")
@@ -108,11 +107,11 @@ def read_rules(path: Path) -> PostprocessingRules:
 def nest(regions: Sequence[Region]) -> list[NestedRegion]:
     """The regions from the outermost to the innermost, each with its place.
 
-    Separate labels are taken as the regions that they imply (`nested_regions`): so a small
-    component of the core within oedema becomes oedema, and no hole.
+    Separate labels are replaced by the regions that they imply (`nested_regions`), so a small
+    component of the core within oedema becomes oedema instead of a hole.
     """
     declared, regions = tuple(regions), nested_regions(regions)
-    # ET last among regions of one label
+    # ET last among regions with the same number of labels
     ordered = sorted(regions, key=lambda region: (-len(region.labels), region.name == ENHANCING))
     nested = []
     for region in ordered:
@@ -123,7 +122,7 @@ def nest(regions: Sequence[Region]) -> list[NestedRegion]:
         inside = [set(other.labels) for other in ordered if set(other.labels) < labels]
         own = labels.difference(*inside)
         innermost = parent is not None and not inside
-        # separate labels imply TC around ET only where one is the core without enhancement
+        # separate labels imply TC around ET only if one of them is the non-enhancing core
         has_core = parent is not None and (regions == declared or parent.name == CORE)
         nested.append(
             NestedRegion(
@@ -138,25 +137,24 @@ def nest(regions: Sequence[Region]) -> list[NestedRegion]:
 
 
 def check_rules(rules: PostprocessingRules, regions: Sequence[Region]) -> None:
-    """Refuse rules that regions have no place for.
+    """Refuse rules that do not fit the regions.
 
     Raises:
-        UserError: The rules name a region that is missing, or ET of too few voxels has nothing
-            that it could become.
+        UserError: The rules name a missing region, or no label can replace ET of too few voxels.
     """
     nested = nest(regions)
     names = [place.region.name for place in nested]
     if not set(rules.smallest_component) <= set(names):
         raise UserError(
-            f"the rules are for the regions {', '.join(rules.smallest_component)}, the dataset "
-            f"has {', '.join(names)}; fit them on this dataset's own predictions"
+            f"the rules are for the regions {', '.join(rules.smallest_component)}, but the dataset "
+            f"has {', '.join(names)}; fit the rules on this dataset's own predictions"
         )
     if rules.smallest_enhancing > 0 and any(
         place.region.name == ENHANCING and place.label_if_too_little is None for place in nested
     ):
         raise UserError(
-            f"ET of fewer than {rules.smallest_enhancing} voxels would become the core without "
-            f"enhancement, which is not among {', '.join(region.name for region in regions)}; "
+            f"ET of fewer than {rules.smallest_enhancing} voxels would become non-enhancing core, "
+            f"which is not among {', '.join(region.name for region in regions)}; "
             "--apply rules with `smallest_enhancing_voxels` 0, as --fit gives them for these labels"
         )
 
@@ -167,10 +165,10 @@ def postprocess(
     """Apply the rules to one segmentation.
 
     Args:
-        labels: Integer labels of shape `(H, W, D)`; left as they are.
-        rules: What to do.
-        regions: The regions or separate labels of the dataset; the names in `rules` are theirs, or
-            those of the regions that the labels imply.
+        labels: Integer labels of shape `(H, W, D)`; not modified.
+        rules: The rules to apply.
+        regions: The regions or separate labels of the dataset; `rules` uses their names, or those
+            of the regions that the labels imply.
 
     Returns:
         New labels of the same shape and dtype.
@@ -197,11 +195,11 @@ def postprocess(
 
 
 def _fill_holes(labels: np.ndarray, place: NestedRegion) -> None:
-    """Give the voxels that a region encloses on all sides its own label, in place."""
+    """Fill the holes that a region encloses on all sides, in place."""
     outside = np.pad(~place.region.mask(labels), 1, constant_values=True)
     components = cc3d.connected_components(outside, connectivity=6)
     holes = (components != components[0, 0, 0])[1:-1, 1:-1, 1:-1] & outside[1:-1, 1:-1, 1:-1]
     if place.parent is None:
-        # another region's label within this one is no hole
+        # another region's label within this one is not a hole
         holes &= labels == 0
     labels[holes] = place.label_of_holes

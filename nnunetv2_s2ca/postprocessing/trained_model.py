@@ -1,4 +1,4 @@
-"""The rules' sizes for a trained model, from its cross-validation."""
+"""Fit the rules' sizes for a trained model on its cross-validation."""
 
 from __future__ import annotations
 
@@ -34,17 +34,18 @@ def fit_model(
         output: The file to write; default `s2ca_postprocessing.json` in `model`.
         reference: Folder with the truth; default `gt_segmentations` of the dataset in
             `nnUNet_preprocessed`.
-        splits: Default `splits_final.json` of the dataset in `nnUNet_preprocessed`.
+        splits: File with the folds; default `splits_final.json` of the dataset in
+            `nnUNet_preprocessed`.
         fill_holes: As in `fit_rules`.
         processes: Worker processes; all cores if None.
         overwrite: Replace an existing `output`.
 
     Returns:
-        The file, what it holds, and the folds that have no predictions and took no part.
+        The file, its content, and the folds left out for lack of predictions.
 
     Raises:
-        UserError: As `out_of_fold_pairs` and `fit_rules`, or the output exists, is a folder, or
-            cannot be written.
+        UserError: As in `out_of_fold_pairs` and `fit_rules`, or the output exists, is a folder,
+            or cannot be written.
     """
     if not model.is_dir():
         raise UserError(f"{model} is not a folder; expected nnU-Net's folder of a trained model")
@@ -78,7 +79,7 @@ def fit_model(
 
 
 def _preprocessed_folder(model: Path) -> Path:
-    base = os.environ.get("nnUNet_preprocessed")  # noqa: SIM112 - nnU-Net spells it so
+    base = os.environ.get("nnUNet_preprocessed")  # noqa: SIM112 - nnU-Net's spelling
     dataset = model.resolve().parent.name
     if base is None or not (Path(base) / dataset).is_dir():
         raise UserError(

@@ -1,4 +1,4 @@
-"""A picture of axial slices: images and segmentations side by side, a row for each patient."""
+"""Draw axial slices: images and segmentations side by side, one row per patient."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OPACITY = 0.6
 MARGIN = 1  # voxels around the brain
 PANEL = 2.0  # inches
 DOTS_PER_INCH = 100
-PALETTE = 96  # colours of the file, which keep it small
+PALETTE = 96  # colours of the file, few to keep it small
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,11 @@ class PatientSlices:
     """A row of the picture; all volumes are (X, Y, Z), as BraTS orients them.
 
     Attributes:
-        name: at the left.
-        images: by the heading of their column; 0 outside the brain.
-        segmentations: by heading, the truth first, in nnU-Net's labels 0 background, 1 oedema,
-            2 necrosis or non-enhancing, 3 enhancing. They are shown on the first image.
-        captions: below a column, by its heading.
+        name: label of the row.
+        images: by column heading; 0 outside the brain.
+        segmentations: by column heading, the truth first, in nnU-Net's labels 0 background,
+            1 oedema, 2 necrosis or non-enhancing, 3 enhancing. Drawn over the first image.
+        captions: text below a column, by column heading.
     """
 
     name: str
@@ -69,7 +69,7 @@ def draw_slices(patients: Sequence[PatientSlices], output: Path) -> None:
 
 
 def best_level(truth: NDArray) -> int:
-    """The axial slice that shows most of all labels, each relative to its largest slice.
+    """The axial slice with the largest label areas, each relative to the label's largest slice.
 
     Args:
         truth: (X, Y, Z) labels.
@@ -117,5 +117,5 @@ def _window(brain: NDArray[np.bool_]) -> tuple[slice, slice]:
 
 
 def _upright(plane: NDArray) -> NDArray:
-    """Rows from front to back, columns from the patient's right to left, as radiologists look."""
+    """Rows from front to back, columns from the patient's right to left: radiological view."""
     return plane.T

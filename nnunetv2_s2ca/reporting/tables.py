@@ -17,7 +17,7 @@ from nnunetv2_s2ca.evaluation.statistics import MOST_CASES_OF_A_RANGE, Compariso
 if TYPE_CHECKING:
     from nnunetv2_s2ca.postprocessing.fitting import Fitted
 
-# heading, metric, factor, digits after the point
+# heading, metric, decimal places
 COLUMNS = (
     ("HD95 mm", "hd95_mm", 2),
     ("NSD", "nsd", 4),
@@ -32,7 +32,7 @@ COLUMNS = (
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns aligned to the right, but for the first; a line below the head."""
+    """A table with all but the first column right-aligned, and a line below the head."""
     widths = [max(len(line[i]) for line in (head, *rows)) for i in range(len(head))]
     lines = [
         "  ".join(
@@ -45,16 +45,16 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float, digits: int) -> str:
-    """`value` with so many digits after the point; a dash where it is not a number."""
+    """`value` with `digits` decimal places; a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def evaluation_table(
     summaries: Mapping[str, Mapping[str, Summary]], *, rules: Rules, cases: int
 ) -> str:
-    """The means of an evaluation, a row a region, headed by the rules.
+    """The means of an evaluation, one row per region, below a description of the rules.
 
-    Where the rules leave cases out of a region's Dice, a column says how many are left.
+    If the rules leave cases out of a region's Dice, a column gives the number of cases.
     """
     numbers = {region: metrics["dice"].cases for region, metrics in summaries.items()}
     counted = any(count != cases for count in numbers.values())
@@ -139,9 +139,9 @@ def comparison_table(
     ]
     if any(found.left_out for metrics in comparisons.values() for found in metrics.values()):
         lines.append(
-            "Left out of means, intervals and p: cases in which a run has no value, since it "
-            "rightly left the region empty. If the other run has one, for a false positive, they "
-            "are wins or losses all the same."
+            "Means, intervals and p leave out cases where a run has no value because it correctly "
+            "left the region empty. If the other run has a false positive there, the case still "
+            "counts as a win or loss."
         )
     lines += _about_few_cases(
         found.cases for metrics in comparisons.values() for found in metrics.values()
@@ -150,7 +150,7 @@ def comparison_table(
 
 
 def fit_table(fitted: Fitted) -> str:
-    """What a fit of the post-processing chose, and the scores before and after."""
+    """The rules chosen by a fit of the post-processing, and the scores before and after."""
     rules = fitted.rules
     before, after = fitted.before.as_json(), fitted.after.as_json()
     rows = [
@@ -179,10 +179,10 @@ def fit_table(fitted: Fitted) -> str:
 def fold_table(
     trainers: Mapping[str, Mapping[int, Sequence[float]]], regions: Sequence[str]
 ) -> str:
-    """Dice of each fold's validation as nnU-Net reports it, and their mean, for each trainer.
+    """nnU-Net's validation Dice of each fold, and the mean over folds, for each trainer.
 
     Args:
-        trainers: For each trainer and fold, the Dice of each region, and their mean last.
+        trainers: For each trainer and fold, the Dice of each region, then their mean.
         regions: Names of the regions.
     """
     rows = []
@@ -193,10 +193,10 @@ def fold_table(
             columns = zip(*folds.values(), strict=True)
             rows.append([trainer, "mean", *(number(_mean(column), 4) for column in columns)])
     if not rows:
-        return "No fold is validated yet."
+        return "No fold has been validated yet."
     return "\n".join(
         [
-            "Validation Dice by nnU-Net (cases where a region is empty in both left out):",
+            "Validation Dice by nnU-Net (without cases where a region is empty in both):",
             "",
             text_table(["trainer", "fold", *regions, "mean"], rows),
         ]
@@ -204,7 +204,7 @@ def fold_table(
 
 
 def write_comparison(path: Path, comparisons: Mapping[str, Mapping[str, Comparison]]) -> None:
-    """Write the comparisons as csv, a row per region and metric."""
+    """Write the comparisons as CSV, one row per region and metric."""
     text = io.StringIO()
     rows = [
         {"region": region, "metric": metric, **vars(found)}
@@ -218,9 +218,9 @@ def write_comparison(path: Path, comparisons: Mapping[str, Mapping[str, Comparis
 
 
 def _about_few_cases(counts: Iterable[int]) -> list[str]:
-    """A remark on intervals where some are of so few cases that they are mere ranges."""
+    """A note on intervals if some have so few cases that they equal the range."""
     if any(2 <= count <= MOST_CASES_OF_A_RANGE for count in counts):
-        return ["An interval of two or three cases is no more than their range."]
+        return ["The interval of two or three cases is just their range."]
     return []
 
 

@@ -365,7 +365,7 @@ def test_compare_tells_who_left_a_region_empty_rightly(two_runs, tmp_path, capsy
     table = tmp_path / "comparison.csv"
     capsys.readouterr()
     assert main(["compare", *map(str, two_runs), "-o", str(table)]) == 0
-    assert "rightly left the region empty" in capsys.readouterr().out
+    assert "correctly left the region empty" in capsys.readouterr().out
     with table.open() as lines:
         rows = {(row["region"], row["metric"]): row for row in csv.DictReader(lines)}
     for metric in COMPARED:
@@ -385,7 +385,7 @@ def test_cases_and_regions_of_one_run_are_named(two_runs, capsys):
     printed = capsys.readouterr()
     assert not printed.out
     for what in ("case_1", "region ET"):
-        assert f"{what}: in {first / 's2ca_evaluation/metrics.csv'} alone" in printed.err
+        assert f"{what}: only in {first / 's2ca_evaluation/metrics.csv'}" in printed.err
     assert main(["compare", str(first), str(second), "--keep-going"]) == 1
     printed = capsys.readouterr()
     assert "TC" in printed.out

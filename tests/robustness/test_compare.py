@@ -77,7 +77,7 @@ def without_a_column(content: bytes) -> bytes:
 
 
 DAMAGES = {
-    "a case twice": (with_line_again, "ET of case_0 twice, in line 4 and line 11"),
+    "a case twice": (with_line_again, "ET of case_0 twice, in lines 4 and 11"),
     "Dice 7.5": (with_cell(3, "dice", "7.5"), "dice '7.5' in line 3; expected 0 to 1"),
     "Dice inf": (with_cell(3, "dice", "inf"), "dice 'inf' in line 3; expected 0 to 1"),
     "Dice nan": (with_cell(3, "dice", "nan"), "dice 'nan' in line 3; expected a number"),
@@ -88,7 +88,7 @@ DAMAGES = {
     "HD95 -3": (with_cell(5, "hd95_mm", "-3"), "hd95_mm '-3' in line 5; expected 0 mm or more"),
     "an infinite volume": (with_cell(5, "reference_ml", "inf"), "expected 0 ml or more"),
     "half a lesion": (with_cell(5, "lesions", "0.5"), "lesions '0.5' in line 5"),
-    "no region": (with_cell(4, "region", ""), "no case or no region in line 4"),
+    "no region": (with_cell(4, "region", ""), "an empty case or region in line 4"),
     "other tolerance in a row": (
         with_cell(6, "nsd_tolerance_mm", "2.0"),
         "line 2 by classic at 1 mm, line 6 by classic at 2 mm",
@@ -97,25 +97,28 @@ DAMAGES = {
     "unknown rules": (with_cell(2, "rules", "fair"), "the rules 'fair' in line 2"),
     "tolerance nan": (with_cell(2, "nsd_tolerance_mm", "nan"), "nsd_tolerance_mm 'nan' in line 2"),
     "tolerance -1": (with_cell(2, "nsd_tolerance_mm", "-1"), "NSD tolerance '-1' in line 2"),
-    "a field of 200 kB": (with_cell(4, "case", "x" * 200_000), "no csv in line 4"),
+    "a field of 200 kB": (with_cell(4, "case", "x" * 200_000), "not valid CSV in line 4"),
     "a number of 200 kB": (with_cell(4, "dice", "1" * 100_000), "in line 4; expected 0 to 1"),
     "a NUL byte": (lambda content: content.replace(b"case_1", b"case\0", 1), "NUL byte in line 5"),
     "empty": (lambda content: b"", "is empty"),
     "blank": (lambda content: b"\n\n", "is empty"),
-    "header alone": (lambda content: content.splitlines(keepends=True)[0], "no row"),
+    "header alone": (lambda content: content.splitlines(keepends=True)[0], "a header but no rows"),
     "no header": (lambda content: content[content.index(b"\n") + 1 :], "lacks the columns case"),
     "a column missing": (without_a_column, "lacks the columns nsd"),
-    "cut in the last row": (cut_in_the_last_row, "cut off"),
-    "cut in the last number": (cut_in_the_last_number, "cut off"),
-    "cut at a comma": (cut_at_a_comma, "cut off"),
+    "cut in the last row": (cut_in_the_last_row, "is truncated"),
+    "cut in the last number": (cut_in_the_last_number, "is truncated"),
+    "cut at a comma": (cut_at_a_comma, "is truncated"),
     "cut after a row": (cut_after_a_row, "no row for ET of case_2"),
     "a row too short": (
         lambda content: content.replace(b"\ncase_1,", b"\n", 1),
         "cells in line 5",
     ),
-    "an open quote": (lambda content: content.replace(b"case_2", b'"case_2', 1), "no csv in line"),
-    "UTF-16": (lambda content: content.decode().encode("utf-16"), "not text in UTF-8"),
-    "no text": (lambda content: b"\x1f\x8b" + content, "not text in UTF-8"),
+    "an open quote": (
+        lambda content: content.replace(b"case_2", b'"case_2', 1),
+        "not valid CSV in line",
+    ),
+    "UTF-16": (lambda content: content.decode().encode("utf-16"), "not UTF-8 text"),
+    "no text": (lambda content: b"\x1f\x8b" + content, "not UTF-8 text"),
 }
 
 
@@ -177,4 +180,4 @@ def test_a_disk_that_fills_up_leaves_no_half_table(runs, tmp_path):
 
 def test_few_cases_are_reported_with_what_their_intervals_are_worth(runs, capsys):
     assert compare(runs) == 0
-    assert "two or three cases is no more than their range" in capsys.readouterr().out
+    assert "two or three cases is just their range" in capsys.readouterr().out

@@ -278,7 +278,7 @@ def test_few_cases_are_reported_with_what_their_intervals_are_worth(tmp_path, ca
             write_predictions(tmp_path / f"{count}/predictions", count=count),
         )
         assert evaluate(folders) == 0
-        assert ("no more than their range" in capsys.readouterr().out) == said
+        assert ("is just their range" in capsys.readouterr().out) == said
         found = json.loads((folders[1] / "s2ca_evaluation/summary.json").read_text())
         dices = [float(r["dice"]) for r in rows_of(folders[1] / "s2ca_evaluation")][::3]
         dice = found["regions"]["WT"]["dice"]
