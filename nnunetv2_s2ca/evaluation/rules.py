@@ -134,7 +134,7 @@ def rules_named(name: str, *, edition: str | None = None, tolerance: float | Non
         UserError: The name is unknown, or the tolerance is invalid or given for `brats-2026`.
     """
     if tolerance is not None and not 0 <= tolerance < math.inf:
-        raise UserError(f"`tolerance` is {tolerance:g}; expected a distance in mm, 0 or more")
+        raise UserError(f"`tolerance` {tolerance:g}: expected a distance in mm, 0 or more")
     if name == "brats-2026":
         if tolerance is not None:
             raise UserError("the rules brats-2026 fix the NSD tolerance; leave out `tolerance`")

@@ -44,7 +44,7 @@ def out_of_fold_pairs(
     problems: list[str] = []
     for number, folder in folds.items():
         if number >= len(split):
-            problems.append(f"{splits} has {len(split)} folds, but {folder} exists")
+            problems.append(f"{splits} has {len(split)} folds, but there is a {folder}")
             continue
         predictions = find_segmentations(folder / "validation")
         problems += _problems_of_fold(number, split[number], predictions, splits=splits)
