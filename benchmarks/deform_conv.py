@@ -1,7 +1,7 @@
 """Formulations of the deformable convolution beside each other, each in a process of its own.
 
 `python -m benchmarks.deform_conv` writes `results/speed/deform_conv.<device>.md` and `.json`. All
-of them give the same values, which the program checks; the ratios to the default in the same run
+of them give the same values, which the program checks; the ratios to the first in the same run
 are the figures to go by.
 """
 
@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.speed import RESULTS, timed
-from nnunetv2_s2ca.architecture import deform_conv
-from nnunetv2_s2ca.architecture.deform_conv import TAPS, deform_conv3d
+from nnunetv2_s2ca.architecture import fused
+from nnunetv2_s2ca.architecture.deform_conv import deform_conv3d_formula
+from nnunetv2_s2ca.architecture.fused.deform_conv import TAPS
 
 Formulation = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -80,23 +81,13 @@ def _measure(arguments: argparse.Namespace) -> dict:
 
 
 def _check(run: Formulation, device: torch.device) -> None:
-    """Hold a formulation against the default, away from the border rule's jumps."""
+    """Hold a formulation against the formula, away from the border rule's jumps."""
     x = torch.randn(1, CHANNELS, 9, 8, 7, device=device)
     offset = torch.randn(1, 3 * len(TAPS), 9, 8, 7, device=device)
     weight = torch.randn(OUTPUTS, CHANNELS * len(TAPS), device=device)
-    error = (run(x, offset, weight) - deform_conv3d(x, offset, weight)).abs()
+    error = (run(x, offset, weight) - deform_conv3d_formula(x, offset, weight)).abs()
     if error.quantile(0.999) > 1e-3:
-        raise AssertionError("the formulation gives other values than the default")
-
-
-def _all_taps_as_batch(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """One `grid_sample` with the 27 taps as batch; autograd keeps what it wants."""
-    taps_weight = weight.unflatten(1, (-1, len(TAPS)))
-    samples = []
-    for volume, moves in zip(x, offset, strict=True):
-        values = deform_conv._sample(volume, moves.unflatten(0, (3, len(TAPS))), slice(None))
-        samples.append(torch.einsum("nchwd,ocn->ohwd", values, taps_weight))
-    return torch.stack(samples)
+        raise AssertionError("the formulation gives other values than the formula")
 
 
 def _eight_corners(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
@@ -136,9 +127,9 @@ def _compiled(run: Formulation) -> Formulation:
 
 
 FORMULATIONS: dict[str, Formulation] = {
-    "default: nine taps at a time, sampled again in the backward pass": deform_conv3d,
-    "default, compiled": _compiled(deform_conv3d),
-    "all 27 taps as one batch": _all_taps_as_batch,
+    "fused: nine taps at a time, sampled again in the backward pass": fused.deform_conv,
+    "fused, compiled": _compiled(fused.deform_conv),
+    "formula: all 27 taps": deform_conv3d_formula,
     "eight corners gathered": _eight_corners,
     "eight corners gathered, compiled": _compiled(_eight_corners),
 }
@@ -153,7 +144,7 @@ def _markdown(rows: dict[str, dict], arguments: argparse.Namespace) -> str:
         f"`python -m benchmarks.deform_conv --size {arguments.size}`: {CHANNELS} channels of "
         f"{arguments.size}³ voxels sampled at 27 taps into {OUTPUTS}, {device}, "
         f"{arguments.threads} threads, PyTorch {torch.__version__}, each in its own process, "
-        f"median of {arguments.repeats} after a warm-up. ×: ratio to the default. A step is "
+        f"median of {arguments.repeats} after a warm-up. ×: ratio to the first. A step is "
         "forward and backward; memory is the process' peak, the compiler included.",
         "",
         "| formulation | forward s | × | step s | × | forward GB | step GB |",

@@ -20,7 +20,7 @@ from benchmarks.memory import KeptForBackward
 from benchmarks.networks import INPUT_CHANNELS, NETWORKS
 from benchmarks.speed import RESULTS
 from nnunetv2_s2ca import S2CANet
-from nnunetv2_s2ca.architecture.blocks import concatenate, merge
+from nnunetv2_s2ca.architecture.merging import merge
 
 # What it is called, what it computes, from which maps.
 Part = tuple[str, Callable[..., Any], Sequence[Tensor]]
@@ -73,7 +73,7 @@ def _parts(network: S2CANet, x: Tensor) -> Iterator[Part]:
     yield "bottleneck (MCA)", lambda *maps: network.bottleneck(maps), levels
 
     def gather(*maps: Tensor) -> Tensor:
-        gathered = concatenate(skips.down(maps[0]), maps[1], skips.up(maps[2]))
+        gathered = torch.cat([skips.down(maps[0]), maps[1], skips.up(maps[2])], dim=1)
         return skips.channel_attention(gathered)
 
     yield "skips (MS-ADC): gather three levels", gather, levels[:3]

@@ -8,11 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nnunetv2_s2ca.architecture.blocks import PointwiseConv3d
+from nnunetv2_s2ca.architecture.pointwise import PointwiseConv3d
 
 
 class ChannelAttention(nn.Module):
-    """Scale each channel of (B, C, …) by a gate from its global average (squeeze-excitation).
+    r"""Scale each channel of (B, C, …) by a gate from its global average (squeeze-excitation).
+
+    .. math:: \mathrm{SE}(x) = x \cdot \sigma(W_2 \, \mathrm{ReLU}(W_1 \, \mathrm{mean}(x)))
 
     Hu et al., *Squeeze-and-Excitation Networks*, CVPR 2018. With `max_pool` the global maximum
     passes through the same layers and is added before the sigmoid, as in CBAM (Woo et al., *CBAM:
@@ -50,7 +52,9 @@ class ChannelAttention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """A map in (0, 1) of shape (B, 1, …) from the maximum and the mean over the channels.
+    r"""A map in (0, 1) of shape (B, 1, …) from the maximum and the mean over the channels.
+
+    .. math:: A(x) = \sigma(W * [\max_c x, \mathrm{mean}_c \, x])
 
     Args:
         ndim: 2 or 3 spatial axes.
@@ -68,7 +72,9 @@ class SpatialAttention(nn.Module):
 
 
 class CBAM(nn.Module):
-    """Channel attention, then 7×7 spatial attention, on (B, C, H, W).
+    r"""Channel attention, then 7×7 spatial attention, on (B, C, H, W).
+
+    .. math:: \mathrm{CBAM}(x) = A(\mathrm{SE}(x)) \cdot \mathrm{SE}(x)
 
     Woo et al., *CBAM: Convolutional Block Attention Module*, ECCV 2018.
     """
@@ -84,7 +90,10 @@ class CBAM(nn.Module):
 
 
 class AttentionGate(nn.Module):
-    """How relevant each place of a skip connection is to the coarser level, a map in (0, 1).
+    r"""How relevant each place of a skip connection is to the coarser level, a map in (0, 1).
+
+    .. math:: r = \sigma(\mathrm{BN}(W_\psi \, \mathrm{ReLU}(\mathrm{BN}(W_g g) +
+        \mathrm{BN}(W_x x))))
 
     Oktay et al., *Attention U-Net*, MIDL 2018. The map has the coarser resolution; up-sampled, it
     is multiplied with the skip connection (`merge`).

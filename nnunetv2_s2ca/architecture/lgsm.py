@@ -1,103 +1,35 @@
-"""The global branch of the local-global synergic module (LGSM): ConvFormer on three planes."""
+"""The local-global synergic module (LGSM)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
-import torch
-from timm.layers import LayerScale2d
-from torch import Tensor, nn
+from torch import Tensor
 
-from nnunetv2_s2ca.architecture.attention import CBAM
-from nnunetv2_s2ca.architecture.blocks import PointwiseConv3d
-from nnunetv2_s2ca.architecture.planes import (
-    AXES,
-    Mlp,
-    PointwiseConv2d,
-    axes_by_plane,
-    fold_into_channels,
-    unfold_from_channels,
-)
-from nnunetv2_s2ca.architecture.recomputing import bytes_of_branch, recomputed
-
-LAYER_SCALE_INIT = 1e-5
-TRUNCATED_NORMAL_STD = 0.02
+from nnunetv2_s2ca.architecture.global_branch import GlobalBranch
+from nnunetv2_s2ca.architecture.residual_block import ResidualBlock
 
 
-class ConvFormerBlock(nn.Module):
-    """A MetaFormer block on (B, C, H, W) whose token mixer is CBAM and a pointwise convolution.
+@dataclass(frozen=True)
+class LGSM:
+    r"""A residual block R for what is near, and a global branch G for what is far.
 
-    t ← t + a·conv(CBAM(norm(t))); t ← t + b·MLP(norm(t)), with a and b one factor a channel.
-    Yu et al., *MetaFormer is Actually What You Need for Vision*, CVPR 2022.
+    .. math::
+        \mathrm{encoder:} \quad y &= R(x) + G(U_1(x)) \\
+        \mathrm{decoder:} \quad y &= R(x) + G(x)
+
+    with the stem feature :math:`U_1(x)`, the output of the block's first unit. It owns no weights:
+    encoder and decoder do, under the names that checkpoints know.
     """
 
-    def __init__(self, channels: int):
-        super().__init__()
-        self.norm1 = nn.GroupNorm(1, channels)
-        self.token_mixer = nn.Sequential(CBAM(channels), PointwiseConv2d(channels, channels))
-        self.layer_scale1 = LayerScale2d(channels, LAYER_SCALE_INIT)
-        self.norm2 = nn.GroupNorm(1, channels)
-        self.mlp = Mlp(channels)
-        self.layer_scale2 = LayerScale2d(channels, LAYER_SCALE_INIT)
-        attention = self.token_mixer[0].channel
-        for layer in (self.mlp.fc1, self.mlp.fc2, attention.reduce, attention.expand):
-            nn.init.trunc_normal_(layer.weight, std=TRUNCATED_NORMAL_STD)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+    local_branch: ResidualBlock
+    global_branch: GlobalBranch
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.layer_scale1(self.token_mixer(self.norm1(x)))
-        return x + self.layer_scale2(self.mlp(self.norm2(x)))
+    def encode(self, x: Tensor) -> Tensor:
+        """(B, C, H, W, D) → (B, C', H / stride, …)."""
+        y, stem = self.local_branch.forward_with_stem(x)
+        return y + self.global_branch(stem)
 
-
-class GlobalBranch(nn.Module):
-    """See each of the three planes as one image whose channels hold the folded axis.
-
-    The three planes share all weights, but for the projections between C·L and C channels, which
-    depend on the length L of the folded axis: axes of one length share a pair of projections.
-
-    Args:
-        in_channels: channels of the input, (B, in_channels, *map_size).
-        out_channels: channels of the output, (B, out_channels, *map_size).
-        map_size: spatial size (H, W, D) of the map; the weights are tied to it.
-        embed_dim: width of the ConvFormer blocks.
-        depth: number of ConvFormer blocks.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        *,
-        map_size: Sequence[int],
-        embed_dim: int,
-        depth: int,
-    ):
-        super().__init__()
-        lengths = sorted(set(map_size))
-        self.squeeze = nn.ModuleDict(
-            {str(n): PointwiseConv2d(in_channels * n, in_channels) for n in lengths}
-        )
-        self.embed = PointwiseConv2d(in_channels, embed_dim)
-        self.blocks = nn.Sequential(*(ConvFormerBlock(embed_dim) for _ in range(depth)))
-        self.norm = nn.GroupNorm(1, embed_dim)
-        self.project = PointwiseConv2d(embed_dim, in_channels)
-        self.expand = nn.ModuleDict(
-            {str(n): PointwiseConv2d(in_channels, in_channels * n) for n in lengths}
-        )
-        self.fuse = PointwiseConv3d(3 * in_channels, out_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        would_keep = bytes_of_branch(x, width=self.norm.num_channels, depth=len(self.blocks))
-        volumes: dict[int, Tensor] = {}
-        for axes in axes_by_plane(x.shape[2:]):
-            made = recomputed(self._planes, x, axes, would_keep=would_keep)
-            volumes |= zip(axes, made, strict=True)
-        return self.fuse(torch.cat([volumes[axis] for axis in AXES], dim=1))
-
-    def _planes(self, x: Tensor, axes: Sequence[int]) -> list[Tensor]:
-        """Fold each of some axes, whose planes have one size, into a volume each."""
-        length = x.shape[axes[0] + 2]
-        planes = self.squeeze[str(length)](fold_into_channels(x, axes))
-        planes = self.project(self.norm(self.blocks(self.embed(planes))))
-        return unfold_from_channels(self.expand[str(length)](planes), axes, length=length)
+    def decode(self, x: Tensor) -> Tensor:
+        """(B, C, H, W, D) → (B, C', H, W, D)."""
+        return self.local_branch(x) + self.global_branch(x)

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from nnunetv2_s2ca.architecture.attention import ChannelAttention
-from nnunetv2_s2ca.architecture.blocks import PointwiseConv3d, concatenate
 from nnunetv2_s2ca.architecture.deform_conv import DeformConv3d
+from nnunetv2_s2ca.architecture.pointwise import PointwiseConv3d
 
 # The sampled maps have a twelfth of the gathered channels: 96 → 8 in S2CA-Net.
 CHANNEL_REDUCTION = 12
 
 
 class MultiScaleDeformConv(nn.Module):
-    """Bring three levels to the middle one, adapt to the tumour's shape there, hand it back.
+    r"""Bring three levels to the middle one, adapt to the tumour's shape there, hand it back.
+
+    .. math::
+        z &= \mathrm{SE}([D x_0, x_1, U x_2]) \\
+        y &= \mathrm{ADC}(z) \\
+        s_i &= x_i + T_i \, y
+
+    with (transposed) convolutions D, U and T to the other levels' sizes.
 
     Args:
         features_per_stage: channels of the three finest levels.
@@ -42,6 +50,6 @@ class MultiScaleDeformConv(nn.Module):
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """Three maps (B, f_i, …) from fine to coarse → as many of the same shapes."""
         x0, x1, x2 = levels
-        z = self.channel_attention(concatenate(self.down(x0), x1, self.up(x2)))
+        z = self.channel_attention(torch.cat([self.down(x0), x1, self.up(x2)], dim=1))
         y = self.deform_conv(z)
         return [x + to_skip(y) for x, to_skip in zip(levels, self.to_skips, strict=True)]

@@ -6,44 +6,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from nnunetv2_s2ca.architecture import fused
 
 AXES = (0, 1, 2)
+# Values a channel that a 2D block keeps for the backward pass for each pixel, roughly.
+KEPT_VALUES = 20
+
+# From a map (B, C, H, W, D) and axes whose planes have one size to a map for each of these axes.
+PlanesPart = Callable[[Tensor, Sequence[int]], list[Tensor]]
 
 
-class PointwiseConv2d(nn.Conv2d):
-    """1×1 convolution of (B, in_channels, H, W), as the matrix product that it is.
+def on_planes(part: PlanesPart, x: Tensor, *, width: int, depth: int) -> list[Tensor]:
+    """Call a part of the network on the planes of all three axes.
 
-    One product for the whole batch of channels-last maps, where PyTorch's convolution of small
-    maps on a processor makes one a sample.
+    The 2D blocks are many, each makes a dozen small maps, and together they are a tenth of the
+    network's arithmetic. Kept for the backward pass, their maps would be a third of the memory of a
+    training step, so where that is much, they are computed again.
+
+    Args:
+        part: what to call; not a batch norm, which would count a batch twice.
+        x: (B, C, H, W, D).
+        width: channels of the part's 2D blocks.
+        depth: number of the blocks.
+
+    Returns:
+        A map (B, C', H, W, D) for each axis.
     """
-
-    def __init__(self, in_channels: int, out_channels: int):
-        super().__init__(in_channels, out_channels, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(
-            0, 3, 1, 2
-        )
-
-
-class Mlp(nn.Module):
-    """Two pointwise convolutions of (B, channels, H, W) with four times the channels in between.
-
-    GELU stands between them.
-    """
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.fc1 = PointwiseConv2d(channels, 4 * channels)
-        self.fc2 = PointwiseConv2d(4 * channels, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+    pixels = len(x) * sum(x[0, 0].numel() // length for length in x.shape[2:])
+    kept_bytes = KEPT_VALUES * pixels * width * depth * x.element_size()
+    again = fused.computes_again(x, kept_bytes=kept_bytes)
+    volumes: dict[int, Tensor] = {}
+    for axes in axes_by_plane(x.shape[2:]):
+        made = checkpoint(part, x, axes, use_reentrant=False) if again else part(x, axes)
+        volumes |= zip(axes, made, strict=True)
+    return [volumes[axis] for axis in AXES]
 
 
 def axes_by_plane(size: Sequence[int]) -> list[list[int]]:

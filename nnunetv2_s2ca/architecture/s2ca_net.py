@@ -7,8 +7,6 @@ the authors' released program decides.
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -16,17 +14,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nnunetv2_s2ca.architecture.attention import AttentionGate
-from nnunetv2_s2ca.architecture.blocks import PointwiseConv3d, ResidualBlock, merge
-from nnunetv2_s2ca.architecture.lgsm import GlobalBranch
+from nnunetv2_s2ca.architecture import fused
+from nnunetv2_s2ca.architecture.decoder import Decoder
+from nnunetv2_s2ca.architecture.encoder import Encoder
 from nnunetv2_s2ca.architecture.mca import MultiScaleContextAggregation
 from nnunetv2_s2ca.architecture.ms_adc import MultiScaleDeformConv
-
-NUM_STAGES = 4
-Strides = Sequence[Sequence[int]]
-# Calls a part of the network: `run(part, *arguments)`.
-Run = Callable[..., Any]
-Branches = Sequence[tuple[int, int]]
+from nnunetv2_s2ca.architecture.plain_bottleneck import PlainBottleneck
+from nnunetv2_s2ca.architecture.sizes import (
+    NUM_STAGES,
+    Branches,
+    Strides,
+    branch_arguments,
+    check_sizes,
+    map_sizes,
+)
 
 
 class S2CANet(nn.Module):
@@ -72,7 +73,7 @@ class S2CANet(nn.Module):
         checkpointing: bool = False,
     ):
         super().__init__()
-        _check_sizes(patch_size, strides, features_per_stage)
+        check_sizes(patch_size, strides, features_per_stage)
         if min(input_channels, num_classes) < 1:
             raise ValueError(
                 f"S2CA-Net needs an input channel and a class at least; got {input_channels} and "
@@ -91,13 +92,13 @@ class S2CANet(nn.Module):
         self.patch_size = tuple(patch_size)
         self.checkpointing = checkpointing
         features = tuple(features_per_stage)
-        map_sizes = _map_sizes(patch_size, strides)
+        sizes = map_sizes(patch_size, strides)
         bottom = features[-1]
         self.encoder = Encoder(
             input_channels,
             features_per_stage=features,
             strides=strides,
-            branches=_branch_arguments(map_sizes, encoder_branches),
+            branches=branch_arguments(sizes, encoder_branches),
         )
         self.bottleneck: nn.Module = (
             MultiScaleContextAggregation(features, strides=strides, swap_axes=swap_axes)
@@ -113,7 +114,7 @@ class S2CANet(nn.Module):
             num_classes,
             features_per_stage=features,
             strides=strides,
-            branches=_branch_arguments(map_sizes, decoder_branches),
+            branches=branch_arguments(sizes, decoder_branches),
             deep_supervision=deep_supervision,
         )
 
@@ -132,8 +133,8 @@ class S2CANet(nn.Module):
                 f"the input's size is {tuple(x.shape[2:])}, but this S2CA-Net was built for "
                 f"patches of {self.patch_size}, to which some of its weights are tied"
             )
-        # depthwise and pointwise convolutions are fastest in this layout
-        x = x.contiguous(memory_format=torch.channels_last_3d)
+        if fused.on_processor(x):  # whose convolutions are fastest in this layout
+            x = x.contiguous(memory_format=torch.channels_last_3d)
         run = _run_and_forget if self.checkpointing and torch.is_grad_enabled() else _run
         levels = self.encoder(x, run)
         bottom, skips = run(self.bottleneck, levels), run(self.skips, levels[:-1])
@@ -148,161 +149,3 @@ def _run(part: Callable[..., Any], *arguments: Any) -> Any:
 def _run_and_forget(part: Callable[..., Any], *arguments: Any) -> Any:
     """Keep nothing but the arguments. Not for batch norms, which would count a batch twice."""
     return checkpoint(part, *arguments, use_reentrant=False)
-
-
-class Encoder(nn.Module):
-    """Four levels of residual blocks; the lower two add a global branch on the stem feature."""
-
-    def __init__(
-        self,
-        input_channels: int,
-        *,
-        features_per_stage: Sequence[int],
-        strides: Strides,
-        branches: dict[int, dict[str, Any]],
-    ):
-        super().__init__()
-        inputs = (input_channels, *features_per_stage[:-1])
-        self.stages = nn.ModuleList(
-            ResidualBlock(f_in, f, stride=stride)
-            for f_in, f, stride in zip(inputs, features_per_stage, strides, strict=True)
-        )
-        self.branches = nn.ModuleDict(
-            {
-                str(level): GlobalBranch(
-                    features_per_stage[level], features_per_stage[level], **arguments
-                )
-                for level, arguments in branches.items()
-            }
-        )
-
-    def forward(self, x: Tensor, run: Run) -> list[Tensor]:
-        levels = []
-        for level in range(NUM_STAGES):
-            x = run(self._stage, x, level)
-            levels.append(x)
-        return levels
-
-    def _stage(self, x: Tensor, level: int) -> Tensor:
-        if str(level) not in self.branches:
-            return self.stages[level](x)
-        y, stem = self.stages[level].forward_with_stem(x)
-        return y + self.branches[str(level)](stem)
-
-
-class PlainBottleneck(nn.Sequential):
-    """The bottleneck of the ablations without MCA: four residual blocks on the coarsest level."""
-
-    def __init__(self, channels: int):
-        super().__init__(*(ResidualBlock(channels, channels) for _ in range(4)))
-
-    def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        return super().forward(levels[-1])
-
-
-class Decoder(nn.Module):
-    """Four levels from coarse to fine, with gated skip connections and a head at each."""
-
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        features_per_stage: Sequence[int],
-        strides: Strides,
-        branches: dict[int, dict[str, Any]],
-        deep_supervision: bool,
-    ):
-        super().__init__()
-        bottom = NUM_STAGES - 1
-        f = features_per_stage
-        # what enters each level's block: at the bottom the bottleneck, else skip and level below
-        inputs = [*(f[i] + f[i + 1] for i in range(bottom)), f[bottom]]
-        self.stages = nn.ModuleList(
-            ResidualBlock(f_in, f_out) for f_in, f_out in zip(inputs, f, strict=True)
-        )
-        self.gates = nn.ModuleList(
-            AttentionGate(f[i + 1], f[i], stride=strides[i + 1]) for i in range(bottom)
-        )
-        self.branches = nn.ModuleDict(
-            {
-                str(level): GlobalBranch(inputs[level], f[level], **arguments)
-                for level, arguments in branches.items()
-            }
-        )
-        # named as in nnU-Net's decoders, whose loader of pretrained weights leaves heads out
-        self.seg_layers = nn.ModuleList(PointwiseConv3d(channels, num_classes) for channels in f)
-        self.deep_supervision = deep_supervision
-
-    def forward(self, bottom: Tensor, skips: list[Tensor], run: Run) -> Tensor | list[Tensor]:
-        """Use up the skip connections, from coarse to fine, so that none outlives its use."""
-        x = run(self._stage, bottom, NUM_STAGES - 1)
-        levels = [x]
-        for level in reversed(range(NUM_STAGES - 1)):
-            skip = skips.pop()
-            # outside `run`, for its batch norms
-            relevance = self.gates[level](x, skip)
-            x = run(self._merged_stage, skip, relevance, x, level)
-            levels.insert(0, x)
-        if not self.deep_supervision:
-            return self.seg_layers[0](x)
-        return [head(y) for head, y in zip(self.seg_layers, levels, strict=True)]
-
-    def _merged_stage(self, skip: Tensor, relevance: Tensor, x: Tensor, level: int) -> Tensor:
-        if str(level) in self.branches:
-            return self._stage(merge(skip, relevance, x), level)
-        return self.stages[level].forward_merged(skip, relevance, x)
-
-    def _stage(self, x: Tensor, level: int) -> Tensor:
-        y = self.stages[level](x)
-        if str(level) in self.branches:
-            y = y + self.branches[str(level)](x)
-        return y
-
-
-def _check_sizes(
-    patch_size: Sequence[int], strides: Strides, features_per_stage: Sequence[int]
-) -> None:
-    if len(patch_size) != 3:
-        raise ValueError(f"S2CA-Net is a 3D network; patch_size {tuple(patch_size)} has not 3 axes")
-    if len(strides) != NUM_STAGES or len(features_per_stage) != NUM_STAGES:
-        raise ValueError(
-            f"S2CA-Net has {NUM_STAGES} levels, so strides and features_per_stage need "
-            f"{NUM_STAGES} entries each; got {len(strides)} and {len(features_per_stage)}"
-        )
-    if any(len(stride) != 3 for stride in strides) or any(s != 1 for s in strides[0]):
-        raise ValueError(f"strides need 3 axes each, the first all ones; got {strides}")
-    if min(*patch_size, *itertools.chain(*strides), *features_per_stage) < 1:
-        raise ValueError(
-            f"sizes are 1 at least; got patch_size {tuple(patch_size)}, strides {strides}, "
-            f"features_per_stage {tuple(features_per_stage)}"
-        )
-    total = [math.prod(axis) for axis in zip(*strides, strict=True)]
-    if any(size % stride for size, stride in zip(patch_size, total, strict=True)):
-        raise ValueError(
-            f"every axis of patch_size must be divisible by the product of its strides; got "
-            f"patch_size {tuple(patch_size)} and products {tuple(total)}"
-        )
-    if math.prod(patch_size) == math.prod(total):
-        raise ValueError(
-            f"patch_size {tuple(patch_size)} leaves a single voxel at the coarsest level, on "
-            f"which instance norm is undefined; use a larger patch"
-        )
-
-
-def _map_sizes(patch_size: Sequence[int], strides: Strides) -> list[tuple[int, ...]]:
-    """The spatial size (H, W, D) of the feature maps at each level."""
-    sizes = [tuple(patch_size)]
-    for stride in strides[1:]:
-        sizes.append(tuple(size // s for size, s in zip(sizes[-1], stride, strict=True)))
-    return sizes
-
-
-def _branch_arguments(
-    map_sizes: Sequence[tuple[int, ...]], branches: Branches
-) -> dict[int, dict[str, Any]]:
-    """Level → keyword arguments of its global branch."""
-    levels = range(NUM_STAGES - len(branches), NUM_STAGES)
-    return {
-        level: {"map_size": map_sizes[level], "embed_dim": embed_dim, "depth": depth}
-        for level, (embed_dim, depth) in zip(levels, branches, strict=True)
-    }

@@ -10,7 +10,8 @@ from typing import Any
 
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-from nnunetv2_s2ca.architecture.s2ca_net import NUM_STAGES, S2CANet
+from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
+from nnunetv2_s2ca.architecture.sizes import NUM_STAGES
 
 # A configuration of the plan may hold keyword arguments of S2CANet here; they precede the
 # trainer's. So a model whose weights come from elsewhere says how its network is built.

@@ -10,15 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from nnunetv2_s2ca.architecture import deform_conv, paths
 from nnunetv2_s2ca.architecture.deform_conv import DeformConv3d, deform_conv3d
 from tests.architecture.tensor_sizes import LargestTensor
-
-
-@pytest.fixture(params=["all taps", "some taps"], autouse=True)
-def _taps_at_once(request, monkeypatch):
-    if request.param == "some taps":
-        monkeypatch.setattr(paths, "SAMPLED_VALUES", 0)
 
 
 def reference(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
@@ -78,7 +71,10 @@ def run(path, *tensors):
 @pytest.mark.parametrize(
     "backend", ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
 )
-def test_values_and_gradients_are_the_formulas(backend, expected):
+@pytest.mark.parametrize("way", ["as_large_maps", "as small maps", "as_other_devices"])
+def test_values_and_gradients_are_the_formulas(backend, way, expected, request):
+    if way != "as small maps":
+        request.getfixturevalue(way)
     path = deform_conv3d
     if backend != "eager":
         torch.compiler.reset()
@@ -89,17 +85,8 @@ def test_values_and_gradients_are_the_formulas(backend, expected):
         torch.testing.assert_close(got, want)
 
 
-def test_as_compiled_for_other_devices_it_is_the_formula(expected, monkeypatch):
-    monkeypatch.setattr(deform_conv, "written_out_for_compiler", lambda x: True)
-    torch.compiler.reset()
-    path = torch.compile(deform_conv3d, backend="aot_eager", fullgraph=True)
-    out, grads = run(path, *arguments())
-    torch.testing.assert_close(out, expected[0])
-    for got, want in zip(grads, expected[1], strict=True):
-        torch.testing.assert_close(got, want)
-
-
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])
+@pytest.mark.usefixtures("both_sizes")
 def test_memory_format_of_the_input_changes_nothing(memory_format, expected):
     x, offset, weight = arguments()
     out = deform_conv3d(
@@ -110,6 +97,7 @@ def test_memory_format_of_the_input_changes_nothing(memory_format, expected):
     torch.testing.assert_close(out, expected[0])
 
 
+@pytest.mark.usefixtures("both_sizes")
 def test_without_offsets_it_is_a_convolution():
     x, offset, weight = arguments((4, 5, 6), batch=2)
     out = deform_conv3d(x, torch.zeros_like(offset), weight)
@@ -117,6 +105,7 @@ def test_without_offsets_it_is_a_convolution():
     torch.testing.assert_close(out, expected)
 
 
+@pytest.mark.usefixtures("both_sizes")
 def test_no_gradient_reaches_offsets_that_point_outside():
     x, offset, weight = arguments()
     offset[:, :27] = 50.0
@@ -125,6 +114,7 @@ def test_no_gradient_reaches_offsets_that_point_outside():
     assert offset.grad[:, :27].abs().max() == 0
 
 
+@pytest.mark.usefixtures("both_sizes")
 def test_last_layer_reaches_one_voxel_further_out():
     x = torch.ones(1, 1, 2, 2, 2, dtype=torch.float64)
     weight = torch.zeros(1, 27, dtype=torch.float64)
@@ -138,6 +128,7 @@ def test_last_layer_reaches_one_voxel_further_out():
     torch.testing.assert_close(out[0, 0, 1], torch.ones(2, 2, dtype=torch.float64))
 
 
+@pytest.mark.usefixtures("both_sizes")
 def test_gradcheck_away_from_the_border():
     x, offset, weight = arguments((3, 3, 4))
     # between two voxels on every axis, inside the volume, far from the kinks at whole voxels
@@ -151,6 +142,7 @@ def test_gradcheck_away_from_the_border():
     assert torch.autograd.gradcheck(deform_conv3d, tensors, fast_mode=True)
 
 
+@pytest.mark.usefixtures("both_sizes")
 def test_samples_of_a_batch_do_not_mix():
     x, offset, weight = arguments(batch=3)
     together = deform_conv3d(x, offset, weight)
@@ -160,6 +152,7 @@ def test_samples_of_a_batch_do_not_mix():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.usefixtures("both_sizes")
 def test_positions_keep_their_fraction_in_half_precision(dtype):
     """At voxel 2500 fp16 is spaced by 2 and bf16 by 16, so a half-voxel offset would be lost."""
     length = 2501
@@ -175,9 +168,9 @@ def test_positions_keep_their_fraction_in_half_precision(dtype):
     np.testing.assert_array_equal(out[..., 1:].float(), expected)
 
 
-def test_no_tensor_is_larger_than_the_offsets(monkeypatch):
+@pytest.mark.usefixtures("as_large_maps")
+def test_no_tensor_is_larger_than_the_offsets():
     """27 · 3 values a voxel is what there must be; the 27 · C samples must not exist together."""
-    monkeypatch.setattr(paths, "SAMPLED_VALUES", 0)
     module = DeformConv3d(24, reduced_channels=8)
     x = torch.randn(1, 24, 12, 12, 12, requires_grad=True)
     with LargestTensor() as largest:

@@ -10,10 +10,11 @@ from torch.nn import functional as F
 
 from nnunetv2_s2ca import S2CANet
 from nnunetv2_s2ca.architecture.attention import AttentionGate, ChannelAttention, SpatialAttention
-from nnunetv2_s2ca.architecture.blocks import ResidualBlock, upsample
 from nnunetv2_s2ca.architecture.deform_conv import DeformConv3d
-from nnunetv2_s2ca.architecture.lgsm import GlobalBranch
-from nnunetv2_s2ca.architecture.mca import ShiftedMLP
+from nnunetv2_s2ca.architecture.global_branch import GlobalBranch
+from nnunetv2_s2ca.architecture.merging import upsample
+from nnunetv2_s2ca.architecture.residual_block import ResidualBlock
+from nnunetv2_s2ca.architecture.shifted_mlp import ShiftedMLP
 from nnunetv2_s2ca.checkpoints.names import authors_name
 from tests import golden
 
@@ -76,8 +77,11 @@ RELEASED_BRANCHES = {
 }
 
 
+@pytest.mark.parametrize("way", ["as small maps", "as_large_maps", "as_other_devices"])
 @pytest.mark.parametrize("name", MODULES)
-def test_module_agrees_with_authors_program(name):
+def test_module_agrees_with_authors_program(name, way, request):
+    if way != "as small maps":
+        request.getfixturevalue(way)
     make_module, make_inputs = MODULES[name]
     module = _with_golden_weights(make_module(), name)
     with torch.no_grad():

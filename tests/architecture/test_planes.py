@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
 
 from nnunetv2_s2ca.architecture import planes
-from nnunetv2_s2ca.architecture.lgsm import GlobalBranch
-from nnunetv2_s2ca.architecture.mca import ShiftedMLP
+from nnunetv2_s2ca.architecture.global_branch import GlobalBranch
+from nnunetv2_s2ca.architecture.shifted_mlp import ShiftedMLP
+from tests.architecture.comparing import assert_same
 
 
 @pytest.mark.parametrize(
@@ -44,52 +44,32 @@ def test_folding_into_the_batch_makes_each_slice_a_sample(axis):
     torch.testing.assert_close(back, x, rtol=0, atol=0)
 
 
-def one_axis_at_a_time(size) -> list[list[int]]:
-    return [[0], [1], [2]]
-
-
 @pytest.mark.parametrize("size", [(4, 4, 4), (4, 4, 6)])
-@pytest.mark.parametrize("kind", [GlobalBranch, ShiftedMLP])
+@pytest.mark.parametrize("kind", ["global branch", "shifted MLP"])
 def test_a_batch_of_planes_gives_what_each_gives_alone(kind, size, monkeypatch):
     torch.manual_seed(0)
     module = (
         GlobalBranch(6, 5, map_size=size, embed_dim=16, depth=2)
-        if kind is GlobalBranch
+        if kind == "global branch"
         else ShiftedMLP(6, 5, embed_dim=10, depth=2)
     )
     module = module.double().eval()
     x = torch.randn(2, 6, *size, dtype=torch.float64).requires_grad_()
-    inputs = [x, *module.parameters()]
-
-    def results() -> list[Tensor]:
-        out = module(x)
-        return [out, *torch.autograd.grad(out.square().sum(), inputs)]
-
-    together = results()
-    for user in ("lgsm", "mca"):
-        monkeypatch.setattr(f"nnunetv2_s2ca.architecture.{user}.axes_by_plane", one_axis_at_a_time)
-    torch.testing.assert_close(together, results())
+    together = module(x)
+    monkeypatch.setattr(planes, "axes_by_plane", lambda size: [[0], [1], [2]])
+    assert_same([together], [module(x)], [x, *module.parameters()])
 
 
-def test_stochastic_depth_draws_for_every_slice_of_every_plane(monkeypatch):
-    module = ShiftedMLP(6, 5, embed_dim=10, depth=2).train()
-    samples = []
-    for block in module.blocks:
-        block.drop_path.register_forward_hook(lambda *call: samples.append(len(call[2])))
-    module(torch.randn(2, 6, 4, 4, 4))
-    assert set(samples) == {3 * 2 * 4}
+@pytest.mark.parametrize("way", ["as small maps", "as_large_maps", "as_other_devices"])
+def test_large_planes_on_a_processor_are_computed_again(way, request):
+    if way != "as small maps":
+        request.getfixturevalue(way)
+    calls = []
 
+    def part(x, axes):
+        calls.append(axes)
+        return [x.sin() for _ in axes]
 
-def test_a_pointwise_convolution_is_pytorchs():
-    torch.manual_seed(0)
-    pointwise = planes.PointwiseConv2d(3, 5).double()
-    conv = torch.nn.Conv2d(3, 5, 1).double()
-    conv.load_state_dict(pointwise.state_dict())
-    x = torch.randn(2, 3, 5, 4, dtype=torch.float64).requires_grad_()
-    got, expected = pointwise(x), conv(x)
-    torch.testing.assert_close(got, expected)
-    way = torch.randn_like(expected)
-    torch.testing.assert_close(
-        torch.autograd.grad(got, [x, *pointwise.parameters()], way),
-        torch.autograd.grad(expected, [x, *conv.parameters()], way),
-    )
+    x = torch.randn(1, 2, 4, 4, 4, requires_grad=True)
+    planes.on_planes(part, x, width=2, depth=1)[0].sum().backward()
+    assert len(calls) == (2 if way == "as_large_maps" else 1)

@@ -11,28 +11,8 @@ from torch import nn
 
 from benchmarks.memory import KeptForBackward
 from nnunetv2_s2ca import S2CANet
-from nnunetv2_s2ca.architecture import deform_conv, paths, recomputing, tiled_block
+from nnunetv2_s2ca.architecture.fused import slabs
 from tests.architecture.tensor_sizes import LargestTensor
-
-
-@pytest.fixture
-def as_large_maps(monkeypatch):
-    """Compute small maps the way of large ones."""
-    for module, limit in (
-        (paths, "LAYERWISE_VALUES"),
-        (paths, "MERGED_VALUES"),
-        (paths, "SAMPLED_VALUES"),
-        (tiled_block, "ONE_SLAB_VALUES"),
-        (recomputing, "KEPT_BYTES"),
-    ):
-        monkeypatch.setattr(module, limit, 0)
-
-
-@pytest.fixture(params=["small maps", "large maps"])
-def both_sizes(request):
-    if request.param == "large maps":
-        request.getfixturevalue("as_large_maps")
-
 
 SMALL = {
     "features_per_stage": (8, 8, 16, 16),
@@ -204,18 +184,19 @@ def test_small_branches_keep_what_computing_again_would_cost():
 
 
 @pytest.mark.parametrize("patch_size", [(16, 16, 16), (8, 16, 24)])
-def test_small_maps_give_what_large_ones_give(patch_size, request):
+@pytest.mark.parametrize("other_way", ["as_large_maps", "as_other_devices"])
+def test_every_way_gives_the_same(other_way, patch_size, request):
     network, x = small_network(patch_size).train(), small_input(patch_size, batch=2)
     results = []
-    for way in ("as small maps", "as_large_maps"):
-        if way == "as_large_maps":
+    for way in ("as small maps", other_way):
+        if way == other_way:
             request.getfixturevalue(way)
         torch.manual_seed(0)  # of stochastic depth
         outputs = network(x)
         gradients = torch.autograd.grad(loss_of(outputs), list(network.parameters()))
         results.append([*outputs, *gradients])
-    for small, large in zip(*results, strict=True):
-        torch.testing.assert_close(small, large, rtol=1e-3, atol=1e-4)
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def bytes_kept(network: S2CANet, x: torch.Tensor) -> int:
@@ -273,10 +254,9 @@ def test_compiles_as_one_graph_to_the_same_numbers():
 
 
 @pytest.mark.slow
-def test_compiles_as_one_graph_for_other_devices(monkeypatch):
+@pytest.mark.usefixtures("as_other_devices")
+def test_compiles_as_one_graph_for_other_devices():
     """Layer by layer, as a GPU's compiler gets it; the layers' gradients are tested one by one."""
-    for module in (paths, deform_conv):
-        monkeypatch.setattr(module, "written_out_for_compiler", lambda x: True)
     network, x = small_network(), small_input()
     torch.compiler.reset()
     with torch.no_grad():
@@ -287,7 +267,7 @@ def test_compiles_as_one_graph_for_other_devices(monkeypatch):
 @pytest.mark.usefixtures("as_large_maps")
 def test_no_tensor_is_larger_than_a_map_of_the_finest_level(monkeypatch):
     """Four times the input of 4 channels: the 48 channels of the last block never exist at once."""
-    monkeypatch.setattr(tiled_block, "SLAB_VALUES", 2**14)  # as small beside this patch as usual
+    monkeypatch.setattr(slabs, "SLAB_VALUES", 2**14)  # as small beside this patch as usual
     network = S2CANet(4, 3, patch_size=(32, 32, 32), encoder_branches=(), decoder_branches=())
     x = torch.randn(1, 4, 32, 32, 32)
     with LargestTensor() as largest:

@@ -2,32 +2,50 @@
 
 A decoder's block reads its gated skip connection side by side with the up-sampled map of the level
 below. At full resolution that would be the largest map of the network, three times as large as the
-block's output. Here its rows are made when they are read, which costs less than to read them from
+block's output. Here its rows are made when they are read, which costs less than reading them from
 memory, and gradients of its rows are passed on at once to the maps that they come from.
-
-As in `tiled_block`, a map is one sample's with its channels last, (H, W, D, C); rows count along H.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# Rows of a map, and which voxels of each.
-Seen = tuple[slice, slice, slice]
+from nnunetv2_s2ca.architecture.fused.slabs import Seen
+
+
+class InputMaps(NamedTuple):
+    """The map that a block reads, or those that it is merged from; or gradients of them.
+
+    One sample's, or with an axis for the batch before: x is (H, W, D, C), the input or the skip
+    connection; relevance (H / s, W / s, D / s, 1), the attention gate's map; below (H / s, W / s,
+    D / s, C'), the map of the level below.
+    """
+
+    x: Tensor
+    relevance: Tensor | None = None
+    below: Tensor | None = None
+
+    def sample(self, index: int) -> InputMaps:
+        """One sample of a batch."""
+        return InputMaps(*(None if y is None else y[index] for y in self))
 
 
 class MapInput:
-    """A map (H, W, D, C) as input of a block."""
+    """A map as input of a block.
 
-    def __init__(self, x: Tensor):
-        self.x = x
-        self.shape, self.dtype = x.shape, x.dtype
+    Args:
+        maps: the map.
+        grads: its gradient, which gets the gradients of rows added.
+    """
+
+    def __init__(self, maps: InputMaps, grads: InputMaps | None = None):
+        self.x, self.grads = maps.x, grads
+        self.shape, self.dtype = maps.x.shape, maps.x.dtype
 
     def rows(self, lo: int, hi: int) -> Tensor:
         """(hi − lo, W, D, C)."""
@@ -37,27 +55,25 @@ class MapInput:
         """The rows and voxels that a strided pointwise convolution sees."""
         return self.x[seen]
 
-    @cached_property
-    def grads(self) -> list[Tensor]:
-        """Gradients of the maps, added up by `add_grad`."""
-        return [torch.zeros_like(self.x)]
-
     def add_grad(self, seen: Seen, grad: Tensor) -> None:
         """Add the gradient of what is seen."""
-        self.grads[0][seen] += grad
+        assert self.grads is not None
+        self.grads.x[seen] += grad
 
 
 class MergedInput:
-    """[skip · up(relevance), up(below)], the input of a decoder's block.
+    """[skip · up(relevance), up(below)], (H, W, D, C + C'), the input of a decoder's block.
 
     Args:
-        skip: the skip connection, (H, W, D, C).
-        relevance: the attention gate's map, (H / s, W / s, D / s, 1).
-        below: the map of the level below, (H / s, W / s, D / s, C').
+        maps: the three maps.
+        grads: their gradients, which get the gradients of rows added.
     """
 
-    def __init__(self, skip: Tensor, relevance: Tensor, below: Tensor):
-        self.skip, self.relevance, self.below = skip, relevance, below
+    def __init__(self, maps: InputMaps, grads: InputMaps | None = None):
+        skip, relevance, below = maps
+        assert relevance is not None
+        assert below is not None
+        self.skip, self.relevance, self.below, self.grads = skip, relevance, below, grads
         self.shape = torch.Size([*skip.shape[:3], skip.shape[3] + below.shape[3]])
         self.dtype = torch.promote_types(skip.dtype, below.dtype)
 
@@ -71,13 +87,9 @@ class MergedInput:
         rows = seen[0]
         return self.rows(rows.start, rows.stop)[:: rows.step, seen[1], seen[2]]
 
-    @cached_property
-    def grads(self) -> list[Tensor]:
-        """Gradients of the maps, added up by `add_grad`."""
-        return [torch.zeros_like(y) for y in (self.skip, self.relevance, self.below)]
-
     def add_grad(self, seen: Seen, grad: Tensor) -> None:
         """Add the gradient of whole rows."""
+        assert self.grads is not None
         lo, hi = seen[0].start, seen[0].stop
         grad_skip, grad_relevance, grad_below = self.grads
         gated, up = grad.split([self.skip.shape[3], self.below.shape[3]], dim=3)
@@ -109,9 +121,7 @@ class MergedInput:
         stride = len(self.skip) // len(y)
         first = max(math.floor((lo + 0.5) / stride - 0.5), 0)
         last = min(math.floor((hi - 0.5) / stride - 0.5) + 1, len(y) - 1)
-        unit = torch.eye(
-            last + 1 - first, dtype=torch.promote_types(y.dtype, torch.float32), device=y.device
-        )
+        unit = torch.eye(last + 1 - first, dtype=torch.promote_types(y.dtype, torch.float32))
         # how far each of the sources reaches; at the map's ends the last one goes on, as here
         reach = F.interpolate(unit[None], size=stride * len(unit), mode="linear")[0]
         return slice(first, last + 1), reach.T[lo - first * stride : hi - first * stride]
@@ -120,6 +130,6 @@ class MergedInput:
 BlockInput = MapInput | MergedInput
 
 
-def block_input(maps: Sequence[Tensor]) -> BlockInput:
-    """One map is itself; three are a skip connection, its relevance and the map below."""
-    return MapInput(*maps) if len(maps) == 1 else MergedInput(*maps)
+def block_input(maps: InputMaps, grads: InputMaps | None = None) -> BlockInput:
+    """The input that one sample's maps make."""
+    return MapInput(maps, grads) if maps.below is None else MergedInput(maps, grads)
