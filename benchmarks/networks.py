@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from nnunetv2.experiment_planning.experiment_planners.network_topology import (
+    get_pool_and_conv_props,
+)
 from torch import nn
 
 from nnunetv2_s2ca import S2CANet
@@ -13,15 +17,9 @@ INPUT_CHANNELS = 4
 REGIONS = 3
 BASELINE = "nnU-Net default"
 
-# What nnU-Net 2.8's ExperimentPlanner and nnUNetPlannerResEncM plan for BraTS (1 mm, median shape
-# 140×171×136): patch 128³, batch 2, and these arguments of the network.
-_PLANNED = {
-    "n_stages": 6,
-    "features_per_stage": (32, 64, 128, 256, 320, 320),
+# What nnU-Net 2.8's ExperimentPlanner and nnUNetPlannerResEncM give every 3D network.
+_ARGUMENTS = {
     "conv_op": nn.Conv3d,
-    "kernel_sizes": 3,
-    "strides": (1, 2, 2, 2, 2, 2),
-    "n_conv_per_stage_decoder": (2,) * 5,
     "conv_bias": True,
     "norm_op": nn.InstanceNorm3d,
     "norm_op_kwargs": {"eps": 1e-5, "affine": True},
@@ -29,6 +27,20 @@ _PLANNED = {
     "nonlin_kwargs": {"inplace": True},
     "deep_supervision": True,
 }
+_RESENC_BLOCKS = (1, 3, 4, 6, 6, 6)
+
+
+def _planned(patch: Sequence[int]) -> dict[str, Any]:
+    """Arguments that nnU-Net plans for a patch of 1 mm; six stages for the 128³ of BraTS."""
+    _, strides, kernel_sizes, _, _ = get_pool_and_conv_props((1.0,) * 3, patch, 4, 999999)
+    stages = len(strides)
+    return {
+        **_ARGUMENTS,
+        "n_stages": stages,
+        "features_per_stage": [min(32 * 2**stage, 320) for stage in range(stages)],
+        "strides": strides,
+        "kernel_sizes": kernel_sizes,
+    }
 
 
 def _s2ca(features: Sequence[int]) -> Callable[[Sequence[int]], nn.Module]:
@@ -38,14 +50,26 @@ def _s2ca(features: Sequence[int]) -> Callable[[Sequence[int]], nn.Module]:
 
 
 def _nnunet_default(patch: Sequence[int]) -> nn.Module:
-    return PlainConvUNet(INPUT_CHANNELS, num_classes=REGIONS, n_conv_per_stage=(2,) * 6, **_PLANNED)
+    planned = _planned(patch)
+    stages = planned["n_stages"]
+    return PlainConvUNet(
+        INPUT_CHANNELS,
+        num_classes=REGIONS,
+        n_conv_per_stage=(2,) * stages,
+        n_conv_per_stage_decoder=(2,) * (stages - 1),
+        **planned,
+    )
 
 
 def _nnunet_resenc_m(patch: Sequence[int]) -> nn.Module:
-    planned = {**_PLANNED, "n_conv_per_stage_decoder": (1,) * 5}
-    blocks = (1, 3, 4, 6, 6, 6)
+    planned = _planned(patch)
+    stages = planned["n_stages"]
     return ResidualEncoderUNet(
-        INPUT_CHANNELS, num_classes=REGIONS, n_blocks_per_stage=blocks, **planned
+        INPUT_CHANNELS,
+        num_classes=REGIONS,
+        n_blocks_per_stage=_RESENC_BLOCKS[:stages],
+        n_conv_per_stage_decoder=(1,) * (stages - 1),
+        **planned,
     )
 
 

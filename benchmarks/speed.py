@@ -1,8 +1,7 @@
 """Time and memory of S2CA-Net beside other networks, each in a process of its own.
 
 `python -m benchmarks.speed` writes `results/speed/<device>.md`, `.json` and `.png`. Times drift
-with the machine and its load: the ratios to nnU-Net's default network in the same run count. With
-`--update` a run measures some rows anew and leaves the others, and their ratios, as they are.
+with the machine and its load: the ratios to nnU-Net's default network in the same run count.
 """
 
 from __future__ import annotations
@@ -20,22 +19,19 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import psutil
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.networks import BASELINE, INPUT_CHANNELS, NETWORKS
+from benchmarks.networks import INPUT_CHANNELS, NETWORKS
+from benchmarks.speed_report import MODES, Row, markdown, plot
 
 RESULTS = Path(__file__).parents[1] / "results" / "speed"
-MODES = ("eager", "compiled")
 GB = 1e9
 
 # Memory in GB that a training step at 128³ takes on the CPU, for networks that need much.
 NEEDS_GB = {"SwinUNETR (48)": 16.0, "UNETR": 9.0, "S2CA-Net-L": 9.0}
-
-Row = dict[str, Any]
 
 
 def main() -> None:
@@ -54,52 +50,21 @@ def main() -> None:
         if mode == "eager" or name.startswith("S2CA-Net")
     ]
     report: Row = {"setup": _setup(arguments), "rows": [], "scaling": []}
-    if arguments.update:
-        report = _rows_to_keep(target, report["setup"], runs, arguments)
     # whole after every row, since the larger networks take long
     for size, batch in arguments.scaling:
         row = _measure_in_process("S2CA-Net", "eager", arguments, patch=(size,) * 3, batch=batch)
         report["scaling"].append(row)
         _write(report, target)
     for run in runs:
-        row = _measure_in_process(arguments=arguments, **run)
-        report["rows"].append(row)
-        # the row's own, should the baseline be measured again later
-        row["baseline"] = _times_and_memory(_baseline(report["rows"]))
+        report["rows"].append(_measure_in_process(arguments=arguments, **run))
         _write(report, target)
     print(target.with_suffix(".md").read_text())
 
 
-def _rows_to_keep(
-    target: Path, setup: Row, runs: Sequence[dict[str, str]], arguments: argparse.Namespace
-) -> Row:
-    """An earlier report without the rows that are to be measured."""
-    report = json.loads(target.with_suffix(".json").read_text())
-    different = [key for key in setup if key != "command" and report["setup"][key] != setup[key]]
-    if different:
-        raise SystemExit(f"--update: the earlier report has another {', '.join(different)}")
-    anew = [(run["name"], run["mode"]) for run in runs]
-    baseline = _times_and_memory(_baseline(report["rows"]))
-    kept = [row for row in report["rows"] if (row["network"], row["mode"]) not in anew]
-    report["rows"] = [{"baseline": baseline, **row} for row in kept]
-    report["setup"]["updated"] = True
-    if arguments.scaling:
-        report["scaling"] = []
-    return report
-
-
-def _baseline(rows: Sequence[Row]) -> Row:
-    return next((row for row in rows if row["network"] == BASELINE and "error" not in row), {})
-
-
-def _times_and_memory(row: Row) -> Row:
-    return {key: value for key, value in row.items() if key.endswith(("_s", "_gb"))}
-
-
 def _write(report: Row, target: Path) -> None:
     target.with_suffix(".json").write_text(json.dumps(report, indent=1) + "\n")
-    target.with_suffix(".md").write_text(_markdown(report))
-    _plot(report["rows"], target.with_suffix(".png"))
+    target.with_suffix(".md").write_text(markdown(report))
+    plot(report["rows"], target.with_suffix(".png"))
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -111,7 +76,6 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
     parser.add_argument("--repeats", type=int, default=3, help="timed runs after the warm-up")
     parser.add_argument("--threads", type=int, default=psutil.cpu_count(logical=False))
-    parser.add_argument("--update", action="store_true", help="keep the other rows of a report")
     parser.add_argument("--no-scaling", dest="scaling", action="store_const", const=(),
                         default=((64, 1), (64, 2), (96, 1), (128, 1)))  # fmt: skip
     # how this program calls itself, one process a row
@@ -244,97 +208,6 @@ def _setup(arguments: argparse.Namespace) -> Row:
         "batch": arguments.batch,
         "repeats": arguments.repeats,
     }
-
-
-def _markdown(report: Row) -> str:
-    setup, rows = report["setup"], report["rows"]
-    base = _baseline(rows)
-    size = "×".join(map(str, setup["patch"]))
-    lines = [
-        f"# Speed on {setup['device']}",
-        "",
-        f"`{setup['command']}`: patch {size}, batch {setup['batch']}, fp32, PyTorch "
-        f"{setup['torch']}, each network in its own process, median of {setup['repeats']} after a "
-        f"warm-up. ×: ratio to {BASELINE} in the same run, the figure to go by. A step is forward "
-        f"and backward under deep supervision where the network has it. Memory is the process' "
-        f"peak, Python and PyTorch included; that of compiled networks includes the compiler."
-        + " Some rows were measured again with `--update`."
-        * setup.get("updated", False),
-        "",
-    ]
-    if "CPU" in setup["device"]:
-        lines += ["There was no GPU at hand; `--device cuda` measures one.", ""]
-    lines += _table(rows, base, prefix="")
-    if any("amp_step_s" in row for row in rows):
-        lines += ["", "## Mixed precision (fp16 autocast)", "", *_table(rows, base, prefix="amp_")]
-    if report["scaling"]:
-        lines += [
-            "",
-            "## Cost of S2CA-Net against patch and batch",
-            "",
-            "| patch | batch | forward s | step s | forward GB | step GB "
-            "| forward, s a million voxels | step, s a million voxels |",
-            "|" + "---|" * 8,
-        ]
-        for row in report["scaling"]:
-            patch = "×".join(map(str, row["patch"]))
-            if "error" in row:
-                lines.append(f"| {patch} | {row['batch']} | {row['error']} |" + " |" * 5)
-                continue
-            voxels = row["batch"] * row["patch"][0] * row["patch"][1] * row["patch"][2] / 1e6
-            lines.append(
-                f"| {patch} | {row['batch']} | {row['forward_s']:.2f} | {row['step_s']:.2f} "
-                f"| {row['forward_gb']:.2f} | {row['step_gb']:.2f} "
-                f"| {row['forward_s'] / voxels:.2f} | {row['step_s'] / voxels:.2f} |"
-            )
-    return "\n".join(lines) + "\n"
-
-
-def _table(rows: Sequence[Row], base: Row, *, prefix: str) -> list[str]:
-    columns = [f"{prefix}{c}" for c in ("forward_s", "step_s", "forward_gb", "step_gb")]
-    lines = [
-        "| network | | forward s | × | step s | × | forward GB | × | step GB | × | M parameters "
-        "| GFLOP |",
-        "|" + "---|" * 12,
-    ]
-    order = list(NETWORKS)
-    for row in sorted(
-        rows, key=lambda row: (order.index(row["network"]), MODES.index(row["mode"]))
-    ):
-        if "error" in row:
-            lines.append(f"| {row['network']} | {row['mode']} | {row['error']} |" + " |" * 9)
-            continue
-        base_of_row = row.get("baseline") or base
-        cells = []
-        for column in columns:
-            cells.append(f"{row[column]:.2f}")
-            cells.append(f"{row[column] / base_of_row[column]:.2f}" if base_of_row else "")
-        gflop = f"{row['gflop']:.0f}" if "gflop" in row else ""
-        cells += [f"{row['parameters'] / 1e6:.2f}", gflop]
-        lines.append(f"| {row['network']} | {row['mode']} | " + " | ".join(cells) + " |")
-    return lines
-
-
-def _plot(rows: Sequence[Row], path: Path) -> None:
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for row in rows:
-        if "error" in row:
-            continue
-        ours = row["network"].startswith("S2CA-Net")
-        marker = "^" if row["mode"] == "compiled" else "o"
-        axes.scatter(row["step_s"], row["step_gb"], color="C3" if ours else "C0", marker=marker)
-        label = row["network"] + (", compiled" if row["mode"] == "compiled" else "")
-        axes.annotate(
-            label,
-            (row["step_s"], row["step_gb"]),
-            xytext=(5, 3),
-            textcoords="offset points",
-            fontsize=8,
-        )
-    axes.set(xlabel="training step, s", ylabel="peak memory, GB", xscale="log", yscale="log")
-    axes.grid(alpha=0.3, which="both")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
 
 
 if __name__ == "__main__":
