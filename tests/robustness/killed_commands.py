@@ -1,0 +1,141 @@
+"""The commands that `tests.robustness.kills` kills, with their inputs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from nnunetv2_s2ca.synthetic.brats import write_brats2019
+from tests.checkpoints import authors
+from tests.robustness.processes import COMMAND
+
+MARK = "S2CA_KILLS"  # in the environment of all processes of a run
+TWO_PROCESSES = ("-np", 2)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command to kill.
+
+    Attributes:
+        name: In the report.
+        arguments: Of `s2ca`.
+        place: The folder that it writes into; nothing else is there.
+        environment: nnU-Net's folders.
+        before: What `place` holds before; nothing if None.
+    """
+
+    name: str
+    arguments: Sequence[object]
+    place: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    before: Path | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.place.with_suffix(".log")
+
+    def reset(self) -> None:
+        """Make `place` what it is before the command."""
+        shutil.rmtree(self.place, ignore_errors=True)
+        if self.before is None:
+            self.place.mkdir(parents=True)
+        else:
+            shutil.copytree(self.before, self.place)
+
+    def start(self, mark: str) -> subprocess.Popen[bytes]:
+        """Start the command, which prints to `log`."""
+        with self.log.open("wb") as output:
+            return subprocess.Popen(
+                [*COMMAND, *map(str, self.arguments)],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=os.environ | self.environment | {"OMP_NUM_THREADS": "1", MARK: mark},
+            )
+
+
+def on_images(folder: Path) -> list[Command]:
+    """Commands that work on a download of six synthetic patients, and on predictions of them."""
+    source, smaller, old, raw = (folder / name for name in ("source", "smaller", "old", "raw"))
+    write_brats2019(source, patients=6)
+    write_brats2019(smaller, patients=3, seed=1)
+    for place in (old, raw, folder / "preprocessed", folder / "results"):
+        place.mkdir()
+    folders = {
+        "nnUNet_raw": str(raw),
+        "nnUNet_preprocessed": str(folder / "preprocessed"),
+        "nnUNet_results": str(folder / "results"),
+    }
+    _run(["convert", "brats2019", source], folders)
+    _run(["convert", "brats2019", smaller], folders | {"nnUNet_raw": str(old)})
+    dataset, predictions, work = raw / "Dataset043_BraTS2019", folder / "predictions", folder / "w"
+    _write_predictions(dataset, predictions)
+    to = {name: work / name for name in ("convert", "replace", "export", "postprocess", "evaluate")}
+
+    def converting(place: Path) -> dict[str, str]:
+        return folders | {"nnUNet_raw": str(place)}
+
+    convert = ("convert", "brats2019", source, *TWO_PROCESSES)
+    export = ("export", "-d", 43, "-i", predictions, "-o", to["export"] / "out")
+    postprocess = ("postprocess", "-i", predictions, "-o", to["postprocess"] / "out")
+    evaluate = ("evaluate", "--ref", dataset / "labelsTr", "--pred", predictions)
+    output = ("-o", to["evaluate"] / "out")
+    return [
+        Command("convert", convert, to["convert"], converting(to["convert"])),
+        Command(
+            "convert --overwrite",
+            (*convert, "--overwrite"),
+            to["replace"],
+            converting(to["replace"]),
+            before=old,
+        ),
+        Command("export", (*export, *TWO_PROCESSES), to["export"], folders),
+        Command("postprocess", (*postprocess, *TWO_PROCESSES), to["postprocess"], folders),
+        Command("evaluate", (*evaluate, *output, *TWO_PROCESSES), to["evaluate"], folders),
+    ]
+
+
+def on_checkpoints(folder: Path) -> list[Command]:
+    """Commands that import two files of weights."""
+    weights = [
+        authors.save(folder / f"fold_{seed}.pkl", authors.small_state_dict(seed=seed))
+        for seed in range(2)
+    ]
+    old, new, replaced = (folder / name for name in ("old_model", "new_model", "replaced_model"))
+    _run(["import-checkpoint", weights[1], "-o", old / "model"], {})
+    start = ("import-checkpoint", *weights, "-o")
+    return [
+        Command("import-checkpoint", (*start, new / "model"), new),
+        Command(
+            "import-checkpoint --overwrite",
+            (*start, replaced / "model", "--overwrite"),
+            replaced,
+            before=old,
+        ),
+    ]
+
+
+def _write_predictions(dataset: Path, predictions: Path) -> None:
+    """Predictions that are wrong here and there: the truth, moved by two voxels."""
+    predictions.mkdir()
+    for path in (dataset / "labelsTr").iterdir():
+        image = nib.load(path)
+        moved = np.roll(np.asarray(image.dataobj), 2, axis=0)
+        nib.save(nib.Nifti1Image(moved, image.affine, image.header), predictions / path.name)
+    shutil.copyfile(dataset / "dataset.json", predictions / "dataset.json")
+
+
+def _run(arguments: Sequence[object], environment: dict[str, str]) -> None:
+    subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        env=os.environ | environment,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
