@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 # before numpy and torch start their threads, which on small arrays cost more than they save
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# a shell that starts the tests in the background has them ignore Ctrl-C, and what they start as well
+# a shell that runs the tests in the background has them, and what they start, ignore Ctrl-C
 if (
     threading.current_thread() is threading.main_thread()
     and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
