@@ -2,7 +2,7 @@
 
     python -m benchmarks.evaluation [--repeats 3] [--output results]
 
-A made-up case, so that anybody can repeat it: a tumour of 140 ml with core and enhancing rim, a
+A synthetic case, so that anybody can repeat it: a tumour of 140 ml with core and enhancing rim, a
 prediction that is off by some voxels everywhere, with false specks all over the volume, so that no
 crop helps. Each row is measured in a process of its own with one thread, the median of the repeats
 of its processor time, which other programs on the machine disturb less than the clock's; memory is
@@ -251,7 +251,7 @@ def _table(results: dict, cores: int) -> str:
     lines = [
         "# Metrics of one case",
         "",
-        "`python -m benchmarks.evaluation`. A made-up case of 240×240×155 voxels, three regions, "
+        "`python -m benchmarks.evaluation`. A synthetic case of 240×240×155 voxels, three regions, "
         "false specks all over the volume; processor time of one thread. The first three rows hold "
         "reading the files and all metrics, lesion-wise ones included; the others what their names "
         f"say, on masks in memory. Python {platform.python_version()}, {platform.machine()}.",

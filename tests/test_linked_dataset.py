@@ -16,7 +16,7 @@ def test_linked_dataset_is_planned_and_trained_on(nnunet_folders, monkeypatch):
     run("s2ca", "convert", "brats2019", source, "--link")
     images = nnunet_folders / "nnUNet_raw" / "Dataset043_BraTS2019" / "imagesTr"
     assert not list(images.iterdir())
-    extract_fingerprint(nnunet_folders, 43)
+    extract_fingerprint(43)
     run(
         "nnUNetv2_plan_and_preprocess",
         *("-d", 43, "-c", "3d_fullres", "-np", 1, "--verify_dataset_integrity"),

@@ -24,7 +24,7 @@ def test_five_commands_on_real_patients(nnunet_folders, monkeypatch):
     results = nnunet_folders / "nnUNet_results"
 
     run("s2ca", "convert", "brats2019", REAL_CASES)
-    extract_fingerprint(nnunet_folders, 43)
+    extract_fingerprint(43)
     # 3 mm in place of 1 mm: patches of some 48 voxels, and all else as in earnest
     run(
         "nnUNetv2_plan_and_preprocess",

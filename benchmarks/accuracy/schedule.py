@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from nnunetv2_s2ca.training.lr_schedule import PLATEAU_END
+from nnunetv2_s2ca.training.lr_schedule import PAPER
 
 LOWEST = 1e-3  # of the highest rate
 
@@ -21,7 +21,7 @@ def relative_rate(progress: float, *, schedule: str, warmup: float) -> float:
         return max(progress / warmup, LOWEST)
     if schedule == "poly":
         return (1 - progress) ** 0.9
-    start = PLATEAU_END if schedule == "paper" else warmup
+    start = PAPER.plateau_end if schedule == "paper" else warmup
     decayed = max((progress - start) / (1 - start), 0.0)
     return max((1 + math.cos(math.pi * decayed)) / 2, LOWEST)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -30,7 +31,8 @@ from nnunetv2_s2ca.synthetic.brats import write_brats2019
 
 DATASET_ID, HELD_OUT_ID = 43, 44
 CONFIGURATION = "3d_fullres"
-TRAINING_MEMORY = 3e9  # bytes that the training of a fold takes
+FINGERPRINT = "nnunetv2_s2ca.demo.fingerprint"
+TRAINING_MEMORY = 2e9  # bytes that the training of a fold takes
 
 REPORT_FILE = "demo_report.md"
 PICTURE_FILE = "demo_slices.png"
@@ -137,7 +139,9 @@ class _Chain:
             )
 
     def plan(self) -> None:
-        arguments = ("-d", DATASET_ID, "-c", CONFIGURATION, "-np", 1, "--clean")
+        fingerprint = (sys.executable, "-m", FINGERPRINT, str(DATASET_ID))
+        self._run_one("fingerprint", fingerprint)
+        arguments = ("-d", DATASET_ID, "-c", CONFIGURATION, "-np", 1, "-npfp", 1)
         self._run_one(
             "plan_and_preprocess",
             nnunet_command(
@@ -150,11 +154,11 @@ class _Chain:
         self._run_one("splits", s2ca_command("splits", "-d", DATASET_ID, "--overwrite"))
 
     def train(self) -> None:
-        # several folds at a time, each on a share of the cores: so small patches are done faster
-        # than by more threads for one
+        # several folds at a time, since small patches gain little by more threads for one, and more
+        # folds than cores, so that the last one does not leave cores idle
         settings = self.settings
         fitting = int(psutil.virtual_memory().available // TRAINING_MEMORY)
-        at_once = max(min(_cores(), fitting), 1) if settings.device == "cpu" else 1
+        at_once = max(min(2 * _cores() - 1, fitting), 1) if settings.device == "cpu" else 1
         at_once = min(at_once, len(settings.folds))
         jobs = [
             Job(

@@ -1,4 +1,4 @@
-"""Dice of the demo's predictions against the made-up truth."""
+"""Dice of the demo's predictions against the synthetic truth."""
 
 from __future__ import annotations
 

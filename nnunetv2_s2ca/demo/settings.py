@@ -27,7 +27,7 @@ class DemoSettings:
         UserError: if too few patients, unknown folds or a fold twice are asked for.
     """
 
-    patients: int = 12
+    patients: int = 20
     held_out: int = 4
     folds: tuple[int, ...] = tuple(range(NUM_FOLDS))
     trainer: str = "nnUNetTrainerS2CA_demo"

@@ -1,1 +1,1 @@
-"""Made-up BraTS patients, for the demo and for tests."""
+"""Synthetic BraTS patients, for the demo and for tests."""

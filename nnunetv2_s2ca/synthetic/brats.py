@@ -1,4 +1,4 @@
-"""Made-up patients on disk, laid out and named as the training set of BraTS 2019 is."""
+"""Synthetic patients on disk, laid out and named as the training set of BraTS 2019 is."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def write_brats2019(
     with_segmentation: bool = True,
     make: Callable[..., Patient] = make_patient,
 ) -> list[Path]:
-    """Write made-up patients; every fourth of them is low grade.
+    """Write synthetic patients; every fourth of them is low grade.
 
     The files are `<folder>/{HGG,LGG}/BraTS19_SYN_001_1/BraTS19_SYN_001_1_{t1,t1ce,t2,flair,seg}
     .nii.gz` and `<folder>/name_mapping.csv`, the same bytes for the same arguments.

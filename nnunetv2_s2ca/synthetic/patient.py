@@ -1,4 +1,4 @@
-"""A made-up glioma patient: four MRI modalities and the true segmentation."""
+"""A synthetic glioma patient: four MRI modalities and the true segmentation."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def make_patient(
     spacing: float = 3.0,
     grade: Grade | None = None,
 ) -> Patient:
-    """Make up a patient with a glioma; equal arguments give an equal patient.
+    """Generate a patient with a glioma; equal arguments give an equal patient.
 
     Args:
         seed: of all that is drawn.

@@ -6,6 +6,7 @@ import torch
 
 from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
 from nnunetv2_s2ca.training import TRAINERS
+from nnunetv2_s2ca.training.lr_schedule import Phases
 from nnunetv2_s2ca.training.trainer import S2CANetTrainer, nnUNetTrainerS2CA
 
 # nnU-Net's trainer has these only once it is made, for a dataset
@@ -46,10 +47,15 @@ def _recipe(trainer: type[S2CANetTrainer]) -> str:
     weights = trainer.deep_supervision_weights
     return ", ".join(
         [
-            f"Adam {trainer.max_lr:g}, warm-up, plateau, cosine"
+            f"Adam {trainer.max_lr:g}, {_schedule(trainer.phases)}"
             if issubclass(trainer, nnUNetTrainerS2CA)
             else f"nnU-Net's SGD {NNUNET_LR:g}",
             f"{epochs} {'epoch' if epochs == 1 else 'epochs'} of {iterations} iterations",
             f"outputs {'/'.join(map(str, weights))}" if weights else "nnU-Net's output weights",
         ]
     )
+
+
+def _schedule(phases: Phases) -> str:
+    plateau = phases.plateau_end > phases.warmup_end
+    return "warm-up, plateau, cosine" if plateau else "warm-up, cosine"

@@ -8,17 +8,17 @@ import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunetv2_s2ca.training.trainer import nnUNetTrainerS2CA
+from nnunetv2_s2ca.training.variants import nnUNetTrainerS2CA_short
 
 
-class nnUNetTrainerS2CA_demo(nnUNetTrainerS2CA):
-    """nnUNetTrainerS2CA for a demonstration: few iterations, mirroring as only augmentation."""
+class nnUNetTrainerS2CA_demo(nnUNetTrainerS2CA_short):
+    """nnUNetTrainerS2CA_short for a demonstration: few iterations, mirroring alone."""
 
-    length_in_epochs: ClassVar = 8
-    # the paper's 1e-3 moves the outputs too little in so few steps of Adam, 1e-2 overshoots
-    max_lr: ClassVar = 5e-3
-    iterations_per_epoch: ClassVar = 10
+    # few epochs: each ends with a validation, a plot and a checkpoint
+    length_in_epochs: ClassVar = 4
+    iterations_per_epoch: ClassVar = 28
 
     def __init__(
         self,
@@ -55,6 +55,6 @@ class nnUNetTrainerS2CA_demo(nnUNetTrainerS2CA):
         return ComposeTransforms(
             [
                 MirrorTransform(allowed_axes=mirror_axes),
-                nnUNetTrainerS2CA.get_validation_transforms(deep_supervision_scales, **others),
+                nnUNetTrainer.get_validation_transforms(deep_supervision_scales, **others),
             ]
         )

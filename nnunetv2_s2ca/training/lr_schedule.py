@@ -1,30 +1,49 @@
-"""The paper's learning rate: warm-up, plateau, cosine."""
+"""Learning rates over a run: warm-up, plateau, cosine."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-# Zhou et al., IEEE TMI 2024: of 400 epochs 5 warm up, 50 stay at the top, 345 decay.
-WARMUP_END = 5 / 400
-PLATEAU_END = 55 / 400
 MIN_LR = 1e-6
 
 
-def learning_rate(progress: float, *, max_lr: float, min_lr: float = MIN_LR) -> float:
+@dataclass(frozen=True)
+class Phases:
+    """Where a run's phases end, as shares of its length.
+
+    Attributes:
+        warmup_end: until here the rate rises linearly.
+        plateau_end: until here it stays; then it falls by half a cosine.
+    """
+
+    warmup_end: float
+    plateau_end: float
+
+
+# Zhou et al., IEEE TMI 2024: of 400 epochs 5 warm up, 50 stay at the top, 345 decay.
+PAPER = Phases(5 / 400, 55 / 400)
+# for short runs: the paper's share of warm-up would be a few steps, and a plateau leaves too few
+SHORT = Phases(0.1, 0.1)
+
+
+def learning_rate(
+    progress: float, *, max_lr: float, min_lr: float = MIN_LR, phases: Phases = PAPER
+) -> float:
     """The learning rate where `progress`, from 0 to 1, of the run is done.
 
     Linear from `min_lr` to `max_lr`, constant, and half a cosine back to `min_lr`.
     """
-    if progress < WARMUP_END:
-        height = progress / WARMUP_END
-    elif progress < PLATEAU_END:
+    if progress < phases.warmup_end:
+        height = progress / phases.warmup_end
+    elif progress < phases.plateau_end:
         height = 1.0
     else:
-        decay = min((progress - PLATEAU_END) / (1 - PLATEAU_END), 1.0)
+        decay = min((progress - phases.plateau_end) / (1 - phases.plateau_end), 1.0)
         height = (1 + math.cos(math.pi * decay)) / 2
     return min_lr + (max_lr - min_lr) * height
 
@@ -39,16 +58,20 @@ class WarmupPlateauCosineLR(LRScheduler):
     Args:
         optimizer: its groups' learning rates are the maxima.
         num_epochs: length of the run.
+        phases: where warm-up and plateau end.
     """
 
-    def __init__(self, optimizer: Optimizer, num_epochs: int):
-        self.num_epochs = num_epochs
+    def __init__(self, optimizer: Optimizer, num_epochs: int, *, phases: Phases = PAPER):
+        self.num_epochs, self.phases = num_epochs, phases
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float | Tensor]:
         """The learning rate of each group at `last_epoch`."""
         progress = self.last_epoch / self.num_epochs
-        return [learning_rate(progress, max_lr=float(base)) for base in self.base_lrs]
+        return [
+            learning_rate(progress, max_lr=float(base), phases=self.phases)
+            for base in self.base_lrs
+        ]
 
     def step(self, epoch: float | None = None) -> None:
         """Set the learning rates to those at `epoch` (0 if not given), fractions included."""

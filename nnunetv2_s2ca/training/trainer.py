@@ -13,7 +13,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunetv2_s2ca.training.lr_schedule import WarmupPlateauCosineLR
+from nnunetv2_s2ca.training.lr_schedule import PAPER, Phases, WarmupPlateauCosineLR
 from nnunetv2_s2ca.training.network_from_plans import build_network, network_strides
 from nnunetv2_s2ca.training.pretrained import use_lenient_loader
 
@@ -94,6 +94,7 @@ class nnUNetTrainerS2CA(S2CANetTrainer):
     # for shorter runs; nnU-Net's own length if None
     length_in_epochs: ClassVar[int | None] = None
     max_lr: ClassVar[float] = 1e-3
+    phases: ClassVar[Phases] = PAPER
 
     def __init__(
         self,
@@ -111,7 +112,7 @@ class nnUNetTrainerS2CA(S2CANetTrainer):
         self.iteration = 0
 
     def configure_optimizers(self):
-        """Adam with the paper's schedule."""
+        """Adam with warm-up, plateau and cosine, for each iteration."""
         optimizer = torch.optim.Adam(
             self.network.parameters(),
             self.initial_lr,
@@ -119,7 +120,7 @@ class nnUNetTrainerS2CA(S2CANetTrainer):
             # on a processor PyTorch's default takes four times as long for the same numbers
             fused=True if self.device.type == "cpu" else None,
         )
-        return optimizer, WarmupPlateauCosineLR(optimizer, self.num_epochs)
+        return optimizer, WarmupPlateauCosineLR(optimizer, self.num_epochs, phases=self.phases)
 
     def on_train_epoch_start(self) -> None:
         """Set the learning rate to the epoch's first, and log it."""

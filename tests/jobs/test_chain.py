@@ -53,7 +53,7 @@ def patients(nnunet_folders, monkeypatch):
     monkeypatch.setenv("nnUNet_compile", "f")
     write_brats2019(nnunet_folders / "BraTS", patients=5, shape=(32, 32, 32), spacing=5.0)
     run("s2ca", "convert", "brats2019", nnunet_folders / "BraTS")
-    extract_fingerprint(nnunet_folders, 43)
+    extract_fingerprint(43)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("nnUNet_n_proc_DA", "1")  # planning takes this for its number of threads
         run("nnUNetv2_plan_and_preprocess", "-d", 43, "-c", "3d_fullres", "-np", 1)

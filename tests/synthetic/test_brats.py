@@ -1,4 +1,4 @@
-"""Made-up patients on disk are a BraTS 2019 folder."""
+"""Synthetic patients on disk are a BraTS 2019 folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Made-up patients look like BraTS."""
+"""Synthetic patients look like BraTS."""
 
 from __future__ import annotations
 

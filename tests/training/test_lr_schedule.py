@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunetv2_s2ca.training import TRAINERS
-from nnunetv2_s2ca.training.lr_schedule import WarmupPlateauCosineLR, learning_rate
+from nnunetv2_s2ca.training.lr_schedule import SHORT, WarmupPlateauCosineLR, learning_rate
 
 SMALL = (32, 32, 32)
 
@@ -43,6 +43,21 @@ def test_schedule_keeps_the_papers_proportions(num_epochs):
             optimizer.param_groups[0]["lr"], learning_rate(part, max_lr=1e-3), rel_tol=1e-9
         )
         assert schedule.get_last_lr() == [optimizer.param_groups[0]["lr"]]
+
+
+def test_short_runs_warm_up_for_a_tenth_and_have_no_plateau():
+    rates = [learning_rate(p, max_lr=3e-3, phases=SHORT) for p in (0, 0.05, 0.1, 0.55, 1)]
+    assert rates == pytest.approx([1e-6, (1e-6 + 3e-3) / 2, 3e-3, (1e-6 + 3e-3) / 2, 1e-6])
+
+
+def test_short_trainer_follows_its_phases(make_trainer):
+    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA_short"], prepared=False, short=False)
+    trainer.network = torch.nn.Linear(1, 1)
+    optimizer, schedule = trainer.configure_optimizers()
+    schedule.step(0.1 * trainer.num_epochs)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(3e-3)
+    schedule.step(0.55 * trainer.num_epochs)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(1.5e-3, rel=1e-3)
 
 
 @given(st.floats(0, 1), st.floats(0, 1))

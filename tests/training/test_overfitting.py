@@ -13,11 +13,11 @@ MOST_ITERATIONS = 300
 CHECK_EVERY = 5
 PATCH = (32, 32, 32)
 PAPER, SGD = "nnUNetTrainerS2CA", "nnUNetTrainerS2CA_SGD"
-# those of other lengths differ in nothing else
+# the others differ in length and rate alone
 OTHERS = [
     name
     for name in TRAINERS
-    if name not in (PAPER, SGD) and not name.endswith(("epoch", "epochs", "_demo"))
+    if name not in (PAPER, SGD) and not name.endswith(("epoch", "epochs", "_demo", "_short"))
 ]
 
 

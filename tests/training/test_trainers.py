@@ -89,7 +89,11 @@ def test_trainer_can_be_pickled(name):
 @pytest.mark.parametrize(
     ("name", "epochs"),
     [(f"nnUNetTrainerS2CA_{n}epochs", n) for n in (5, 10, 20, 50, 100, 250, 500)]
-    + [("nnUNetTrainerS2CA_1epoch", 1), ("nnUNetTrainerS2CA", 1000)],
+    + [
+        ("nnUNetTrainerS2CA_1epoch", 1),
+        ("nnUNetTrainerS2CA_short", 10),
+        ("nnUNetTrainerS2CA", 1000),
+    ],
 )
 def test_trainer_runs_as_long_as_its_name_says(name, epochs, make_trainer):
     assert make_trainer(TRAINERS[name], prepared=False).num_epochs == epochs
@@ -107,12 +111,13 @@ def test_trainers_are_listed_with_parameters():
     rows = _rows_of_the_list()
     assert "Adam 0.001" in rows["nnUNetTrainerS2CA"]
     assert "1000 epochs of 250 iterations" in rows["nnUNetTrainerS2CA"]
-    assert "Adam 0.005" in rows["nnUNetTrainerS2CA_demo"]
-    assert "8 epochs of 10 iterations" in rows["nnUNetTrainerS2CA_demo"]
+    assert "Adam 0.001, warm-up, plateau, cosine" in rows["nnUNetTrainerS2CA"]
+    assert "Adam 0.003, warm-up, cosine" in rows["nnUNetTrainerS2CA_short"]
+    assert "4 epochs of 28 iterations" in rows["nnUNetTrainerS2CA_demo"]
     assert "1 epoch of" in rows["nnUNetTrainerS2CA_1epoch"]
 
 
-@pytest.mark.parametrize("kind", ["", "_SGD", "_5epochs", "_demo"])
+@pytest.mark.parametrize("kind", ["", "_SGD", "_5epochs", "_short", "_demo"])
 def test_listed_recipe_is_what_the_trainer_does(kind, make_trainer):
     name = f"nnUNetTrainerS2CA{kind}"
     trainer = make_trainer(TRAINERS[name], prepared=False, short=False)
