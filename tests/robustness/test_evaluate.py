@@ -86,7 +86,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
         ),
         pytest.param(
             json.dumps({"labels": LABELS | {"ignore": 3}}),
-            ("3 is the `ignore` label and a label of 'whole tumor'",),
+            ("3 is both the `ignore` label and a label of 'whole tumor'",),
             id="the ignore label is also ET's",
         ),
         pytest.param(
