@@ -83,6 +83,7 @@ setup(
         "surface-distance>=0.1",
         "submitit>=1.5",
         "matplotlib>=3.7",
+        "pillow>=10",
         "pillow>=9.1",
         "tqdm>=4.64",
         "packaging>=22",
