@@ -39,11 +39,13 @@ def test_importing_the_package_imports_no_library():
 
 
 def test_functions_report_through_logging_and_print_nothing(
-    tmp_path, nnunet_folders, capsys, caplog
+    tmp_path, nnunet_folders, capsys, caplog, monkeypatch
 ):
+    logger = logging.getLogger("nnunetv2_s2ca")  # as it is where no command has run
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "propagate", True)
     write_brats2019(tmp_path / "download", patients=2, seed=1, shape=(24, 28, 24), spacing=8.0)
     with caplog.at_level(logging.INFO, "nnunetv2_s2ca"):
-        logging.getLogger("nnunetv2_s2ca").propagate = True
         converted = nnunetv2_s2ca.convert("brats2019", str(tmp_path / "download"), processes=1)
     assert capsys.readouterr().out == ""
     assert "brats2019" in caplog.text
