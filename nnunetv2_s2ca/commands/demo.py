@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nnunetv2_s2ca
 
-NUMBERS = (("--patients", 20, "to train on"), ("--held-out", 4, "to predict"), ("--seed", 0, ""))
+NUMBERS = (("--patients", 20, "to train on"), ("--held-out", 8, "to predict"), ("--seed", 0, ""))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

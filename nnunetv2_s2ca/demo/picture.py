@@ -11,17 +11,18 @@ from nnunetv2_s2ca.reporting.slices import PatientSlices, draw_slices
 
 # labels of nnU-Net, to which the truth's are brought here
 BRATS_TO_NNUNET = np.array([0, 2, 1, 0, 3])
+MOST_CASES = 4  # of a picture that fits a page
 
 
 def draw_predictions(predictions: Path, brats: Path, output: Path) -> None:
-    """Draw a row of slices for each predicted case: FLAIR, T1ce, truth, prediction.
+    """Draw slices of the first few predicted cases: FLAIR, T1ce, truth, prediction.
 
     Args:
         predictions: holds `<case>.nii.gz` in nnU-Net's labels.
         brats: the BraTS 2019 folder that holds the cases with their truth.
         output: PNG file to write.
     """
-    paths = sorted(predictions.glob("*.nii.gz"))
+    paths = sorted(predictions.glob("*.nii.gz"))[:MOST_CASES]
     draw_slices([read_case(brats, {"prediction": path}) for path in paths], output)
 
 

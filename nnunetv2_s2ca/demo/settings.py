@@ -28,7 +28,7 @@ class DemoSettings:
     """
 
     patients: int = 20
-    held_out: int = 4
+    held_out: int = 8
     folds: tuple[int, ...] = tuple(range(NUM_FOLDS))
     trainer: str = "nnUNetTrainerS2CA_demo"
     shape: tuple[int, int, int] = (36, 44, 36)
