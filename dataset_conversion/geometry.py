@@ -87,7 +87,7 @@ def _read_by_simpleitk(header: bytes) -> tuple[tuple[int, ...], np.ndarray]:
         path.write_bytes(header)
         reader.SetFileName(str(path))
         try:
-            with _without_warnings():
+            with without_warnings():
                 reader.ReadImageInformation()
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
@@ -101,7 +101,7 @@ def _read_by_simpleitk(header: bytes) -> tuple[tuple[int, ...], np.ndarray]:
 
 
 @contextmanager
-def _without_warnings() -> Iterator[None]:
+def without_warnings() -> Iterator[None]:
     """Keep ITK from printing warnings into the progress bar; `Geometry` covers them."""
     import SimpleITK as sitk
 

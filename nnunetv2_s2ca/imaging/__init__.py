@@ -1,0 +1,1 @@
+"""One patient's scans: reading NIfTI and DICOM, orientation, grids."""
