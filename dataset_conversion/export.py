@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +14,7 @@ import numpy as np
 from nnunetv2_s2ca.brats.editions import Edition
 from nnunetv2_s2ca.brats.labels import relabel
 from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
-from nnunetv2_s2ca.core.files import check_output_folder, read_json
+from nnunetv2_s2ca.core.files import check_output_folder
 from nnunetv2_s2ca.core.folders import check_apart, replaced_folder
 from nnunetv2_s2ca.core.nifti import (
     FILE_ENDINGS,
@@ -25,12 +24,9 @@ from nnunetv2_s2ca.core.nifti import (
     read_voxels,
 )
 from nnunetv2_s2ca.core.nifti_writing import compressed_nifti, header_like, write_compressed
-from nnunetv2_s2ca.core.nnunet import find_raw_dataset
 from nnunetv2_s2ca.core.workers import map_cases
 from nnunetv2_s2ca.dataset_conversion.geometry import Geometry, read_geometry
-from nnunetv2_s2ca.dataset_conversion.record import read_record
-
-NAMED_CASES = 5
+from nnunetv2_s2ca.dataset_conversion.references import References, named
 
 
 @dataclass(frozen=True)
@@ -51,7 +47,7 @@ class Export:
 
 @disk_errors_named()
 def export(
-    dataset: Path | int,
+    references: References,
     predictions: Path,
     output: Path,
     *,
@@ -65,54 +61,43 @@ def export(
     is read again after writing. The folder appears once it holds all files.
 
     Args:
-        dataset: Folder in nnUNet_raw, or its id.
+        references: The images of the cases.
         predictions: Folder of nnU-Net's predictions (.nii.gz or .nii).
         output: Folder for the files, new or empty.
         processes: Worker processes; all cores if None.
-        allow_unknown: Also export cases that the dataset does not have, in their own geometry.
-        say: Receives a line about cases of the dataset without a prediction.
+        allow_unknown: Also export cases without an image, in their own geometry.
+        say: Receives a line about cases without a prediction.
 
     Raises:
-        UserError: There is no prediction, two for one case, or one for a case that the dataset does
-            not have; one holds an unknown label or differs in geometry from the case's images; or
+        UserError: There is no prediction, two for one case, or one for a case without an image;
+            one holds an unknown label or differs in geometry from the case's images; or
             the output is not empty, overlaps with the input or cannot be written. Nothing is
             written.
     """
-    folder = find_raw_dataset(dataset) if isinstance(dataset, int) else Path(dataset)
-    record = read_record(folder)
     predictions, output = Path(predictions), Path(output)
     files = _find_predictions(predictions)
-    images = _find_images(folder)
-    known = {*record.cases, *images.training, *images.to_predict}
-    if (unknown := sorted(files.keys() - known)) and not allow_unknown:
+    if (unknown := sorted(files.keys() - references.known)) and not allow_unknown:
         raise UserError(
-            f"{predictions} holds predictions of cases that {folder} does not have: "
-            f"{_named(unknown)}. Rename them like their images, remove them, or export them in "
+            f"{predictions} holds predictions of cases that {references.folder} does not have: "
+            f"{named(unknown)}. Rename them like their images, remove them, or export them in "
             "their own geometry with `allow_unknown=True`"
         )
-    check_apart(output, predictions, folder)
+    check_apart(output, predictions, references.folder)
     check_output_folder(output)
     if output.is_dir() and any(output.iterdir()):
         raise UserError(f"{output} exists and is not empty; name a new or empty folder (`output`)")
-    for line in _missing_cases(files, images):
+    for line in references.without_prediction(files):
         say(line)
     with replaced_folder(output, overwrite=False) as temporary:
         work = partial(
             _export_one,
-            edition=record.edition,
-            references={**images.training, **images.to_predict},
+            edition=references.edition,
+            references=references.images,
             temporary=temporary,
             output=output,
         )
         written = map_cases(work, list(files.values()), processes=processes, title="export")
     return Export(output, written)
-
-
-class _Images(NamedTuple):
-    """One image of each case of a dataset, by case identifier."""
-
-    training: dict[str, Path]
-    to_predict: dict[str, Path]
 
 
 def _find_predictions(folder: Path) -> dict[str, Path]:
@@ -131,54 +116,6 @@ def _find_predictions(folder: Path) -> dict[str, Path]:
 
 def _case_of(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".nii")
-
-
-def _find_images(folder: Path) -> _Images:
-    path = folder / "dataset.json"
-    description = read_json(path)
-    file_ending = description.get("file_ending")
-    if file_ending not in FILE_ENDINGS:
-        raise UserError(
-            f"{path}: file_ending is {file_ending!r}; expected .nii.gz or .nii. Convert again"
-        )
-    ending = f"_0000{file_ending}"
-    training, to_predict = (
-        {image.name.removesuffix(ending): image for image in (folder / sub).glob(f"*{ending}")}
-        for sub in ("imagesTr", "imagesTs")
-    )
-    return _Images({**training, **_linked_images(description.get("dataset", {}), path)}, to_predict)
-
-
-def _linked_images(entries: Any, path: Path) -> dict[str, Path]:
-    try:
-        images = {case: entry["images"][0] for case, entry in entries.items()}
-        if not all(isinstance(image, str) for image in images.values()):
-            raise TypeError
-    except (AttributeError, KeyError, IndexError, TypeError):
-        raise UserError(
-            f"{path}: dataset is damaged; expected a list of image files for each case. Convert "
-            "again"
-        ) from None
-    return {case: Path(image) for case, image in images.items()}
-
-
-def _missing_cases(predicted: Collection[str], images: _Images) -> Iterator[str]:
-    """A line for each part of the dataset that is only partly predicted."""
-    for title, part in (
-        ("training cases", images.training),
-        ("cases to predict", images.to_predict),
-    ):
-        missing = sorted(part.keys() - set(predicted))
-        if 0 < len(missing) < len(part):
-            yield (
-                f"note: {len(missing)} of the dataset's {len(part)} {title} have no prediction: "
-                f"{_named(missing)}"
-            )
-
-
-def _named(cases: list[str]) -> str:
-    more = f" and {len(cases) - NAMED_CASES} more" if len(cases) > NAMED_CASES else ""
-    return ", ".join(cases[:NAMED_CASES]) + more
 
 
 def _export_one(

@@ -8,10 +8,15 @@ from pathlib import Path
 
 from nnunetv2_s2ca.api.logger import report
 from nnunetv2_s2ca.brats.editions import edition_named
+from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.dataset_conversion import check as checking
 from nnunetv2_s2ca.dataset_conversion import convert as converting
 from nnunetv2_s2ca.dataset_conversion import export as exporting
 from nnunetv2_s2ca.dataset_conversion import splits as splitting
+from nnunetv2_s2ca.dataset_conversion.references import (
+    references_in_folder,
+    references_of_dataset,
+)
 
 
 @dataclass(frozen=True)
@@ -139,28 +144,44 @@ def write_splits(
 
 
 def export(
-    dataset: int | str | PathLike[str],
+    dataset: int | str | PathLike[str] | None,
     predictions: str | PathLike[str],
     output: str | PathLike[str],
     *,
+    edition: str | None = None,
+    like: str | PathLike[str] | None = None,
     allow_unknown: bool = False,
     processes: int | None = None,
 ) -> exporting.Export:
     """Write predictions as the challenge expects them: its labels, names and geometry.
 
+    The cases are those of a dataset, or, where there is none, of a folder of images.
+
     Args:
-        dataset: nnU-Net's id of the dataset, or its folder in nnUNet_raw.
+        dataset: nnU-Net's id of the dataset, or its folder in nnUNet_raw; None with `like`.
         predictions: folder of nnU-Net's predictions.
         output: folder for the files, new or empty.
-        allow_unknown: also export cases that the dataset does not have, in their own geometry.
+        edition: with `like`, the edition, such as "brats2019".
+        like: folder of the images that were predicted, named as nnU-Net or the edition names them.
+        allow_unknown: also export cases that the images lack, in their own geometry.
         processes: worker processes; all cores if None.
 
     Raises:
-        UserError: A prediction is damaged, belongs to no case of the dataset, or differs in
-            geometry; nothing is written.
+        UserError: A prediction is damaged, belongs to no case, or differs in geometry; or both or
+            neither of dataset and images are named. Nothing is written.
     """
+    if dataset is not None and like is None and edition is None:
+        known = dataset if isinstance(dataset, int) else Path(dataset)
+        references = references_of_dataset(known)
+    elif dataset is None and like is not None and edition is not None:
+        references = references_in_folder(Path(like), edition_named(edition))
+    else:
+        raise UserError(
+            "export needs to know the images: name either a dataset (`dataset`), or the edition "
+            "and the folder of its images (`edition`, `like`)"
+        )
     return exporting.export(
-        dataset if isinstance(dataset, int) else Path(dataset),
+        references,
         Path(predictions),
         Path(output),
         processes=processes,

@@ -6,12 +6,19 @@ import argparse
 from pathlib import Path
 
 import nnunetv2_s2ca
-from nnunetv2_s2ca.commands.options import add_dataset_id, add_processes
+from nnunetv2_s2ca.commands.options import add_processes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command line offers."""
-    add_dataset_id(parser)
+    parser.add_argument("-d", dest="dataset", type=int, metavar="ID", help="dataset id")
+    parser.add_argument("--edition", help="without a dataset: the edition, such as brats2021")
+    parser.add_argument(
+        "--like",
+        type=Path,
+        metavar="FOLDER",
+        help="without a dataset: the images that were predicted",
+    )
     parser.add_argument("-i", dest="predictions", type=Path, required=True, metavar="FOLDER")
     parser.add_argument(
         "-o", dest="output", type=Path, required=True, metavar="FOLDER", help="new or empty"
@@ -19,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-unknown",
         action="store_true",
-        help="also export cases that the dataset does not have, in their own geometry",
+        help="also export cases without an image, in their own geometry",
     )
     add_processes(parser)
 
@@ -28,9 +35,11 @@ def run(args: argparse.Namespace) -> None:
     """Write the files."""
     print(
         nnunetv2_s2ca.export(
-            args.dataset_id,
+            args.dataset,
             args.predictions,
             args.output,
+            edition=args.edition,
+            like=args.like,
             allow_unknown=args.allow_unknown,
             processes=args.processes,
         )

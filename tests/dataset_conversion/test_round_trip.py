@@ -13,11 +13,10 @@ import pytest
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from nnunetv2_s2ca import cli
+from nnunetv2_s2ca import cli, export
 from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.dataset_conversion import as_module
 from nnunetv2_s2ca.dataset_conversion.convert import convert
-from nnunetv2_s2ca.dataset_conversion.export import export
 from tests.dataset_conversion.made_up import (
     AFFINE,
     SHAPE,
