@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from nnunetv2_s2ca.api.jobs import cross_validate, predict
     from nnunetv2_s2ca.api.postprocessing import fit_postprocessing, postprocess
+    from nnunetv2_s2ca.api.segmentation import segment
     from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
     from nnunetv2_s2ca.core.errors import UserError
     from nnunetv2_s2ca.demo.settings import DemoSettings
@@ -39,6 +40,7 @@ _HOMES = {
     ),
     "api.jobs": ("cross_validate", "predict"),
     "api.postprocessing": ("fit_postprocessing", "postprocess"),
+    "api.segmentation": ("segment",),
     "architecture.s2ca_net": ("S2CANet",),
     "core.errors": ("UserError",),
     "demo.settings": ("DemoSettings",),
@@ -67,6 +69,7 @@ __all__ = [
     "postprocess",
     "predict",
     "run_demo",
+    "segment",
     "unlink_trainers",
     "write_splits",
 ]

@@ -31,6 +31,7 @@ COMMANDS = (
     "postprocess",
     "crossval",
     "predict",
+    "segment",
 )
 # how errors name a parameter of the public API: `overwrite=True`, `output`
 PARAMETER = re.compile(r"`(\w+)(?:=([^`]*))?`")

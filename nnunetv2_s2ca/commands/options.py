@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+# what `add_predictor` adds
+PREDICTOR = ("model", "folds", "checkpoint", "device", "mirroring", "step_size")
+
 
 def add_processes(parser: argparse.ArgumentParser) -> None:
     """`-np`, as in nnU-Net."""
@@ -88,3 +91,41 @@ def name(text: str) -> str:
     if not text or Path(text).name != text:
         raise argparse.ArgumentTypeError(f"expected a name, found {text!r}")
     return text
+
+
+def add_predictor(parser: argparse.ArgumentParser) -> None:
+    """nnU-Net's options for a trained model's predictions."""
+    parser.add_argument(
+        "-m",
+        dest="model",
+        type=Path,
+        required=True,
+        metavar="MODEL",
+        help="folder or zip file of a trained model",
+    )
+    parser.add_argument(
+        "-f", dest="folds", nargs="+", metavar="FOLD", help="default: all that the model has"
+    )
+    parser.add_argument(
+        "-chk",
+        dest="checkpoint",
+        default="checkpoint_final.pth",
+        metavar="NAME",
+        help="name of the checkpoints (default: %(default)s)",
+    )
+    parser.add_argument(
+        "-device", choices=("cuda", "cpu", "mps"), help="default: a GPU if there is one"
+    )
+    parser.add_argument(
+        "--disable_tta",
+        dest="mirroring",
+        action="store_false",
+        help="do not average over mirrored images",
+    )
+    parser.add_argument(
+        "-step_size",
+        type=float,
+        default=0.5,
+        metavar="SHARE",
+        help="step of the sliding window, as a share of the patch (default: %(default)s)",
+    )

@@ -1,0 +1,1 @@
+"""Trained models: finding, reading, packing and installing them."""

@@ -1,0 +1,159 @@
+"""A trained model of nnU-Net that segments synthetic patients in milliseconds.
+
+Its network is one convolution. The middle of the kernel finds tumour by the intensities of all four
+sequences, so that exchanging two of them shows; the other weights are random, so that exchanging or
+flipping axes shows as well.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+TRAINER = "nnUNetTrainerTinyForTests"
+CHANNELS = ("T1", "T1ce", "T2", "FLAIR")
+REGIONS = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]}
+PLAIN = {"background": 0, "edema": 1, "non-enhancing": 2, "enhancing": 3}
+DATASET = "Dataset778_TinyBraTS"
+
+_SOURCE = f"""
+from torch import nn
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+
+class {TRAINER}(nnUNetTrainer):
+    @staticmethod
+    def build_network_architecture(
+        plans_manager, configuration_manager, num_input_channels, num_output_channels,
+        enable_deep_supervision=True,
+    ):
+        return nn.Conv3d(num_input_channels, num_output_channels, 3, padding=1)
+"""
+
+
+def provide_trainer(folder: Path) -> Path:
+    """Write the trainer's module; the folder belongs into nnUNet_extTrainer."""
+    place = folder / "trainers"
+    place.mkdir(parents=True)
+    (place / "tiny_for_tests.py").write_text(_SOURCE)
+    return place
+
+
+def write_model(
+    results: Path,
+    *,
+    folds: int = 2,
+    channels: tuple[str, ...] = CHANNELS,
+    labels: dict[str, Any] | None = None,
+    patch: int = 32,
+    seed: int = 0,
+    with_optimizer: bool = True,
+) -> Path:
+    """Write a model's folder as nnU-Net leaves it after training; returns it."""
+    labels = labels or REGIONS
+    folder = results / DATASET / f"{TRAINER}__nnUNetPlans__3d_fullres"
+    folder.mkdir(parents=True)
+    dataset_json: dict[str, Any] = {
+        "channel_names": {str(n): name for n, name in enumerate(channels)},
+        "labels": labels,
+        "numTraining": 12,
+        "file_ending": ".nii.gz",
+        "licence": "CC BY 4.0",
+    }
+    regions = any(isinstance(value, list) for value in labels.values())
+    if regions:
+        dataset_json["regions_class_order"] = [1, 2, 3]
+    plans = _plans(channels, patch)
+    (folder / "dataset.json").write_text(json.dumps(dataset_json))
+    (folder / "plans.json").write_text(json.dumps(plans))
+    for fold in range(folds):
+        generator = torch.Generator().manual_seed(seed + fold)
+        weights = _weights(channels, 3 if regions else 4, generator, regions=regions)
+        place = folder / f"fold_{fold}"
+        (place / "validation").mkdir(parents=True)
+        summary = {"foreground_mean": {"Dice": 0.5}, "mean": {}, "metric_per_case": []}
+        (place / "validation" / "summary.json").write_text(json.dumps(summary))
+        (place / "progress.png").write_bytes(b"")
+        checkpoint = {
+            "network_weights": weights,
+            "optimizer_state": {"state": {n: torch.zeros_like(w) for n, w in weights.items()}}
+            if with_optimizer
+            else None,
+            "grad_scaler_state": None,
+            "logging": {"mean_fg_dice": [0.5]},
+            "_best_ema": 0.5,
+            "current_epoch": 3,
+            "init_args": {
+                "plans": plans,
+                "configuration": "3d_fullres",
+                "fold": fold,
+                "dataset_json": dataset_json,
+                "device": torch.device("cpu"),
+            },
+            "trainer_name": TRAINER,
+            "inference_allowed_mirroring_axes": (0, 1, 2),
+        }
+        torch.save(checkpoint, place / "checkpoint_final.pth")
+    return folder
+
+
+def _weights(channels, outputs, generator, *, regions) -> dict[str, torch.Tensor]:
+    # oedema is bright in FLAIR and T2, enhancing tumour in T1ce but not in T1
+    signs = {
+        "T1": (-0.2, -1.0, -3.0),
+        "T1ce": (0.1, 0.5, 4.0),
+        "T2": (1.0, 1.5, 0.3),
+        "FLAIR": (2.5, 0.7, 0.6),
+    }
+    kernel = 0.05 * torch.randn((outputs, len(channels), 3, 3, 3), generator=generator)
+    bias = torch.tensor([-4.0, -4.0, -5.0])
+    first = 0 if regions else 1
+    for number, name in enumerate(channels):
+        kernel[first:, number, 1, 1, 1] += torch.tensor(signs[name])
+    if not regions:
+        bias = torch.cat([torch.zeros(1), bias])
+    return {"weight": kernel, "bias": bias}
+
+
+def _plans(channels, patch) -> dict[str, Any]:
+    count = len(channels)
+    resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
+    function = "resample_data_or_seg_to_shape"
+    configuration = {
+        "data_identifier": "nnUNetPlans_3d_fullres",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": [patch] * 3,
+        "median_image_size_in_voxels": [40, 48, 40],
+        "spacing": [4.0, 4.0, 4.0],
+        "normalization_schemes": ["ZScoreNormalization"] * count,
+        "use_mask_for_norm": [True] * count,
+        "resampling_fn_data": function,
+        "resampling_fn_data_kwargs": resampling,
+        "resampling_fn_seg": function,
+        "resampling_fn_seg_kwargs": {**resampling, "is_seg": True, "order": 1},
+        "resampling_fn_probabilities": function,
+        "resampling_fn_probabilities_kwargs": {**resampling, "order": 1},
+        "architecture": {
+            "network_class_name": "torch.nn.Conv3d",
+            "arch_kwargs": {},
+            "_kw_requires_import": [],
+        },
+        "batch_dice": False,
+    }
+    return {
+        "dataset_name": DATASET,
+        "plans_name": "nnUNetPlans",
+        "original_median_spacing_after_transp": [4.0] * 3,
+        "original_median_shape_after_transp": [40, 48, 40],
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [0, 1, 2],
+        "transpose_backward": [0, 1, 2],
+        "configurations": {"3d_fullres": configuration},
+        "experiment_planner_used": "ExperimentPlanner",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {str(n): {} for n in range(count)},
+    }
