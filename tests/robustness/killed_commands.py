@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -14,10 +12,10 @@ import numpy as np
 
 from nnunetv2_s2ca.synthetic.brats import write_brats2019
 from tests.checkpoints import authors
-from tests.robustness.processes import COMMAND
+from tests.robustness.forked import Forked, fork
 
-MARK = "S2CA_KILLS"  # in the environment of all processes of a run
-TWO_PROCESSES = ("-np", 2)
+# a command that is killed has workers; to be given again, it needs none
+TWO_PROCESSES, ONE_PROCESS = ("-np", 2), ("-np", 1)
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,8 @@ class Command:
     Attributes:
         name: In the report.
         arguments: Of `s2ca`.
+        killed: More arguments, when it is to be killed.
+        again: More arguments, when it is given again.
         place: The folder that it writes into; nothing else is there.
         environment: nnU-Net's folders.
         before: What `place` holds before; nothing if None.
@@ -35,6 +35,8 @@ class Command:
     name: str
     arguments: Sequence[object]
     place: Path
+    killed: Sequence[object] = ()
+    again: Sequence[object] = ()
     environment: dict[str, str] = field(default_factory=dict)
     before: Path | None = None
 
@@ -50,15 +52,10 @@ class Command:
         else:
             shutil.copytree(self.before, self.place)
 
-    def start(self, mark: str) -> subprocess.Popen[bytes]:
+    def start(self, more: Sequence[object]) -> Forked:
         """Start the command, which prints to `log`."""
-        with self.log.open("wb") as output:
-            return subprocess.Popen(
-                [*COMMAND, *map(str, self.arguments)],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                env=os.environ | self.environment | {"OMP_NUM_THREADS": "1", MARK: mark},
-            )
+        environment = {**self.environment, "OMP_NUM_THREADS": "1"}
+        return fork((*self.arguments, *more), environment, self.log)
 
 
 def on_images(folder: Path) -> list[Command]:
@@ -73,8 +70,9 @@ def on_images(folder: Path) -> list[Command]:
         "nnUNet_preprocessed": str(folder / "preprocessed"),
         "nnUNet_results": str(folder / "results"),
     }
-    _run(["convert", "brats2019", source], folders)
-    _run(["convert", "brats2019", smaller], folders | {"nnUNet_raw": str(old)})
+    log = folder / "preparing.log"
+    _run(["convert", "brats2019", source], folders, log, ONE_PROCESS)
+    _run(["convert", "brats2019", smaller], folders | {"nnUNet_raw": str(old)}, log, ONE_PROCESS)
     dataset, predictions, work = raw / "Dataset043_BraTS2019", folder / "predictions", folder / "w"
     _write_predictions(dataset, predictions)
     to = {name: work / name for name in ("convert", "replace", "export", "postprocess", "evaluate")}
@@ -82,24 +80,25 @@ def on_images(folder: Path) -> list[Command]:
     def converting(place: Path) -> dict[str, str]:
         return folders | {"nnUNet_raw": str(place)}
 
-    convert = ("convert", "brats2019", source, *TWO_PROCESSES)
+    convert = ("convert", "brats2019", source)
     export = ("export", "-d", 43, "-i", predictions, "-o", to["export"] / "out")
     postprocess = ("postprocess", "-i", predictions, "-o", to["postprocess"] / "out")
     evaluate = ("evaluate", "--ref", dataset / "labelsTr", "--pred", predictions)
     output = ("-o", to["evaluate"] / "out")
-    return [
-        Command("convert", convert, to["convert"], converting(to["convert"])),
+    commands = [
+        Command("convert", convert, to["convert"], environment=converting(to["convert"])),
         Command(
             "convert --overwrite",
             (*convert, "--overwrite"),
             to["replace"],
-            converting(to["replace"]),
+            environment=converting(to["replace"]),
             before=old,
         ),
-        Command("export", (*export, *TWO_PROCESSES), to["export"], folders),
-        Command("postprocess", (*postprocess, *TWO_PROCESSES), to["postprocess"], folders),
-        Command("evaluate", (*evaluate, *output, *TWO_PROCESSES), to["evaluate"], folders),
+        Command("export", export, to["export"], environment=folders),
+        Command("postprocess", postprocess, to["postprocess"], environment=folders),
+        Command("evaluate", (*evaluate, *output), to["evaluate"], environment=folders),
     ]
+    return [replace(command, killed=TWO_PROCESSES, again=ONE_PROCESS) for command in commands]
 
 
 def on_checkpoints(folder: Path) -> list[Command]:
@@ -109,7 +108,7 @@ def on_checkpoints(folder: Path) -> list[Command]:
         for seed in range(2)
     ]
     old, new, replaced = (folder / name for name in ("old_model", "new_model", "replaced_model"))
-    _run(["import-checkpoint", weights[1], "-o", old / "model"], {})
+    _run(["import-checkpoint", weights[1], "-o", old / "model"], {}, folder / "preparing.log")
     start = ("import-checkpoint", *weights, "-o")
     return [
         Command("import-checkpoint", (*start, new / "model"), new),
@@ -132,10 +131,8 @@ def _write_predictions(dataset: Path, predictions: Path) -> None:
     shutil.copyfile(dataset / "dataset.json", predictions / "dataset.json")
 
 
-def _run(arguments: Sequence[object], environment: dict[str, str]) -> None:
-    subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        env=os.environ | environment,
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
+def _run(
+    arguments: Sequence[object], environment: dict[str, str], log: Path, more: Sequence[object] = ()
+) -> None:
+    if fork((*arguments, *more), environment, log).wait():
+        raise RuntimeError(f"failed:\n{log.read_text()}")

@@ -4,40 +4,47 @@
 each kill, the command's processes must end within five seconds, and the output must be as it was
 before or whole. The same command given again must end with the files of an undisturbed run, bit for
 bit, and leave no hidden file. The exit code is 1 if anything of that fails.
+
+With `--record FILE`, each trial is added to a file, and a run that was cut off goes on from it.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
-import psutil
-from tqdm import tqdm
-
-from tests.robustness.killed_commands import MARK, Command, on_checkpoints, on_images
+from tests.robustness.forked import HANGS, SECONDS_TO_END, Forked, import_all
+from tests.robustness.killed_commands import Command, on_checkpoints, on_images
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-SECONDS_TO_END = 5.0
 RESULTS = Path(__file__).parents[2] / "results" / "robustness.md"
+INTERVAL = 0.002  # seconds between two looks at the files
+TRIES = 50
 
 
-@dataclass(frozen=True)
+@dataclass
 class Undisturbed:
-    """An undisturbed run: its files, its seconds, and those until it first wrote something."""
+    """Undisturbed runs: their files, and how long the work takes.
+
+    Attributes:
+        files: Name → content.
+        seconds: From the first file, which may be the lock, to the end.
+        names: Number of names, hidden ones included, that came about meanwhile.
+    """
 
     files: dict[str, bytes]
     seconds: float
-    until_first_file: float
+    names: int
 
 
 @dataclass(frozen=True)
@@ -49,75 +56,93 @@ class Trial:
     faults: dict[str, str] = field(default_factory=dict)
 
 
-def run_kills(commands: Sequence[Command], *, kills: int, seed: int) -> list[Trial]:
-    """Kill the commands in turn, by the signals in turn."""
-    rng = random.Random(seed)
+def run_kills(
+    commands: Sequence[Command], *, kills: int, seed: int, record: Path | None = None
+) -> list[Trial]:
+    """Kill the commands in turn, by the signals in turn; prints each fault."""
+    trials = _recorded(record)[:kills]
     undisturbed = {command.name: run_undisturbed(command) for command in commands}
-    trials: list[Trial] = []
-    bar = tqdm(total=kills, desc="kills")
-    while len(trials) < kills:
-        command = commands[len(trials) % len(commands)]
-        sign = SIGNALS[len(trials) // len(commands) % len(SIGNALS)]
-        trial = kill_once(command, undisturbed[command.name], sign, rng)
-        if trial is None:
-            continue
+    while (number := len(trials)) < kills:
+        command = commands[number % len(commands)]
+        sign = SIGNALS[number // len(commands) % len(SIGNALS)]
+        trial = kill(command, undisturbed[command.name], sign, random.Random(f"{seed} {number}"))
         trials.append(trial)
-        bar.update()
+        if record is not None:
+            with record.open("a", encoding="utf-8") as file:
+                file.write(f"{json.dumps([trial.command, sign.name, trial.faults])}\n")
+        print(f"{len(trials)} of {kills}: {command.name}, {sign.name}", flush=True)
         for fault, detail in trial.faults.items():
-            bar.write(f"{command.name}, {sign.name}: {fault}: {detail}")
+            print(f"FAULT: {fault}: {detail}", flush=True)
     return trials
 
 
 def run_undisturbed(command: Command) -> Undisturbed:
-    """Run a command twice; the runs must give the same files, bit for bit."""
-    runs = []
-    for _ in range(2):
+    """Run a command as it is killed and as it is given again; both must give the same files."""
+    files = []
+    for more in (command.killed, command.again):
         command.reset()
-        initial, start, first = _names(command.place), time.monotonic(), None
-        process = command.start("undisturbed")
-        while process.poll() is None:
-            if first is None and _names(command.place) != initial:
-                first = time.monotonic() - start
-            time.sleep(0.005)
-        seconds = time.monotonic() - start
-        if process.returncode:
+        seen = _Seen(command.place)
+        process = command.start(more)
+        seconds = seen.watch(process)
+        if process.wait():
             raise RuntimeError(f"{command.name} failed undisturbed:\n{_text(command.log)}")
-        runs.append(Undisturbed(_files(command.place), seconds, first or 0.0))
-    if runs[0].files != runs[1].files:
+        files.append(_files(command.place))
+        if more is command.killed:
+            undisturbed = Undisturbed(files[0], seconds, len(seen.names))
+    if files[0] != files[1]:
         raise RuntimeError(f"{command.name}: two undisturbed runs differ")
-    return runs[1]
+    return undisturbed
 
 
-def kill_once(
+def kill(
     command: Command, undisturbed: Undisturbed, sign: signal.Signals, rng: random.Random
-) -> Trial | None:
-    """Kill a command at a random moment of its work; None if it had ended by then."""
-    command.reset()
-    initial, before = _names(command.place), _files(command.place)
-    mark = uuid.uuid4().hex
-    process = command.start(mark)
-    # its work begins with its first file, which may be the lock
-    while process.poll() is None and _names(command.place) == initial:
-        time.sleep(0.002)
-    time.sleep(rng.uniform(0, undisturbed.seconds - undisturbed.until_first_file))
-    if process.poll() is not None:
-        return None
-    process.send_signal(sign)
-    faults = {}
-    try:
-        process.wait(60)
-    except subprocess.TimeoutExpired:
-        faults["does not end"] = "the command was still there after 60 s"
-        process.kill()
-        process.wait()
-    if left := _left_over(mark):
-        faults["processes left"] = ", ".join(map(str, left))
-    if "Traceback" in (text := _text(command.log)):
-        faults["traceback"] = text
-    after = _visible(_files(command.place))
-    if after not in (before, undisturbed.files) and not _kept_aside(command.place, before):
-        faults["half an output, or loss"] = ", ".join(sorted(after))
-    return Trial(command.name, sign, faults | _faults_of_second_run(command, undisturbed))
+) -> Trial:
+    """Kill a command at a random moment of its work, and give it again.
+
+    Half of the moments are points in time, half of them the appearance of one of the files, since
+    most of a short run is the start of its workers.
+    """
+    for _ in range(TRIES):
+        command.reset()
+        before = _files(command.place)
+        seen = _Seen(command.place)
+        process = command.start(command.killed)
+        if rng.random() < 0.5:
+            wanted = rng.randint(1, undisturbed.names)
+            seconds = seen.watch(process, names=wanted)
+        else:
+            limit = rng.uniform(0, undisturbed.seconds)
+            start = seen.watch(process, names=1)
+            seconds = start + seen.watch(process, seconds=limit)
+        if not process.ended():
+            os.kill(process.pid, sign)
+            return Trial(command.name, sign, _faults(command, process, undisturbed, before))
+        undisturbed.seconds = seconds
+    raise RuntimeError(f"{command.name} ended {TRIES} times before it could be killed")
+
+
+class _Seen:
+    """The names that appear in a folder after this object was made."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.initial = set(_names(folder))
+        self.names: set[str] = set()
+
+    def watch(self, process: Forked, *, names: float = inf, seconds: float = HANGS) -> float:
+        """Watch until there are so many names, the process ends, or the time is over.
+
+        Returns:
+            The seconds of this call since the first new name.
+        """
+        limit = time.monotonic() + seconds
+        first = time.monotonic() if self.names else None
+        while not process.ended() and len(self.names) < names and time.monotonic() < limit:
+            self.names |= set(_names(self.folder)) - self.initial
+            if first is None and self.names:
+                first = time.monotonic()
+            time.sleep(INTERVAL)
+        return 0.0 if first is None else time.monotonic() - first
 
 
 def report(trials: Sequence[Trial], *, seed: int) -> str:
@@ -127,10 +152,11 @@ def report(trials: Sequence[Trial], *, seed: int) -> str:
         "# Killed commands",
         "",
         f"`python -m tests.robustness.kills --kills {len(trials)} --seed {seed}`: each command is "
-        "killed at a random moment of its work, and given again. It passes if all its processes "
-        f"are gone within {SECONDS_TO_END:g} s, the output was untouched or whole after the kill, "
-        "and the second run ends with the files of an undisturbed run, bit for bit, and no hidden "
-        "file. Six synthetic patients, two worker processes.",
+        "killed at a random moment of its work, with two workers, and given again, without. It "
+        f"passes if all its processes are gone within {SECONDS_TO_END:g} s (in which they compute "
+        "or sleep; waiting for a processor does not count), the output was untouched or whole "
+        "after the kill, and the second run ends with the files of an undisturbed run, bit for "
+        "bit, and no hidden file. Six synthetic patients; two files of small weights.",
         "",
         f"| command | {' | '.join(sign.name for sign in SIGNALS)} | faults |",
         f"|---|{'---:|' * (len(SIGNALS) + 1)}",
@@ -146,9 +172,25 @@ def report(trials: Sequence[Trial], *, seed: int) -> str:
     return "\n".join(lines)
 
 
+def _faults(
+    command: Command, process: Forked, undisturbed: Undisturbed, before: dict[str, bytes]
+) -> dict[str, str]:
+    faults = {}
+    if left := process.left_over():
+        faults["processes left"] = ", ".join(map(str, left))
+        process.kill_all()
+    process.wait()
+    if "Traceback" in (text := _text(command.log)):
+        faults["traceback"] = text
+    after = _visible(_files(command.place))
+    if after not in (before, undisturbed.files) and not _kept_aside(command.place, before):
+        faults["half an output, or loss"] = ", ".join(sorted(after))
+    return faults | _faults_of_second_run(command, undisturbed)
+
+
 def _faults_of_second_run(command: Command, undisturbed: Undisturbed) -> dict[str, str]:
     faults = {}
-    code, files = command.start("again").wait(), _files(command.place)
+    code, files = command.start(command.again).wait(), _files(command.place)
     text = _text(command.log)
     # a command that was killed after its work was done has nothing to do
     if code and not ("exist" in text and files == undisturbed.files):
@@ -158,6 +200,13 @@ def _faults_of_second_run(command: Command, undisturbed: Undisturbed) -> dict[st
     if hidden := sorted(files.keys() - visible.keys()):
         faults["hidden files left"] = ", ".join(hidden)
     return faults
+
+
+def _recorded(record: Path | None) -> list[Trial]:
+    if record is None or not record.exists():
+        return []
+    rows = map(json.loads, record.read_text(encoding="utf-8").splitlines())
+    return [Trial(command, signal.Signals[sign], faults) for command, sign, faults in rows]
 
 
 def _files(folder: Path) -> dict[str, bytes]:
@@ -177,7 +226,10 @@ def _visible(files: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def _names(folder: Path) -> list[str]:
-    return sorted(os.listdir(folder))  # noqa: PTH208 (paths would take time)
+    names = []
+    for _, folders, files in os.walk(folder):
+        names += folders + files
+    return names
 
 
 def _text(log: Path) -> str:
@@ -195,35 +247,23 @@ def _kept_aside(place: Path, before: dict[str, bytes]) -> bool:
     }
 
 
-def _left_over(mark: str) -> list[psutil.Process]:
-    """Processes of a trial that live on after the time that they have to end."""
-    limit = time.monotonic() + SECONDS_TO_END
-    while (found := _marked(mark)) and time.monotonic() < limit:
-        time.sleep(0.05)
-    return found
-
-
-def _marked(mark: str) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(MARK) == mark:
-                found.append(process)
-        except (psutil.Error, OSError):  # it has ended, or is another user's
-            continue
-    return found
-
-
 def main() -> int:
     """Run the kills and write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=RESULTS, help="default: %(default)s")
+    parser.add_argument("--record", type=Path, help="file of the trials so far, to go on from")
+    parser.add_argument("--only", nargs="+", metavar="COMMAND", help="default: all")
     args = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch starts threads, which do not fork
+    import_all()
     with tempfile.TemporaryDirectory() as folder:
-        commands = on_images(Path(folder)) + on_checkpoints(Path(folder))
-        trials = run_kills(commands, kills=args.kills, seed=args.seed)
+        commands = on_images(Path(folder))
+        if not args.only or any(name.startswith("import") for name in args.only):
+            commands += on_checkpoints(Path(folder))
+        commands = [command for command in commands if not args.only or command.name in args.only]
+        trials = run_kills(commands, kills=args.kills, seed=args.seed, record=args.record)
     text = report(trials, seed=args.seed)
     args.output.write_text(text, encoding="utf-8")
     print(text)
