@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from tests.evaluation.shapes import ball, write_labels
 
@@ -78,27 +76,3 @@ def run_limited(kind: str, limit: int, *arguments: object) -> subprocess.Complet
         text=True,
         timeout=MINUTES,
     )
-
-
-def run_and_kill_a_worker(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run `s2ca` with two workers, one of which is killed as soon as there is one."""
-    command = [sys.executable, "-m", "nnunetv2_s2ca.cli", *map(str, arguments), "-np", "2"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        parent = psutil.Process(process.pid)
-        while process.poll() is None:
-            workers = [child for child in parent.children() if _is_worker(child)]
-            if workers:
-                workers[0].kill()
-                break
-            time.sleep(0.01)
-        output, errors = process.communicate(timeout=MINUTES)
-    return subprocess.CompletedProcess(command, process.returncode, output, errors)
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    try:
-        return "spawn_main" in " ".join(process.cmdline())
-    except psutil.Error:
-        return False

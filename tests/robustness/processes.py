@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,12 +12,32 @@ import psutil
 
 from tests.waiting import wait_for
 
-COMMAND = (sys.executable, "-c", "import sys; from nnunetv2_s2ca.cli import main; sys.exit(main())")
+PROGRAM = "import sys; from nnunetv2_s2ca.cli import main; sys.exit(main())"
+COMMAND = (sys.executable, "-c", PROGRAM)
+
+_FREEZING = """
+import os, signal, sys
+from contextlib import contextmanager
+from nnunetv2_s2ca.cli import main
+from nnunetv2_s2ca.core import workers
+
+started = workers._started_workers
+
+@contextmanager
+def stopping(*arguments):
+    workers._started_workers = started
+    with started(*arguments) as running:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        yield running
+
+workers._started_workers = stopping
+sys.exit(main())
+"""
 
 
-def start(*arguments: object, **environment: str) -> subprocess.Popen[str]:
+def start(*arguments: object, program: str = PROGRAM, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*COMMAND, *map(str, arguments)],
+        [sys.executable, "-c", program, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -32,20 +53,39 @@ def run(*arguments: object, **environment: str) -> tuple[int, str]:
     return process.returncode, output + errors
 
 
-def workers_of(process: subprocess.Popen[str], *, at_least: int = 1) -> list[psutil.Process]:
-    """The worker processes of a command, once there are so many."""
+def start_frozen(*arguments: object) -> tuple[subprocess.Popen[str], list[psutil.Process]]:
+    """A command that has stopped itself, and its workers, which have no case yet.
 
-    def enough() -> list[psutil.Process]:
+    SIGCONT lets it go on. A command that is stopped from outside may have ended by then.
+    """
+    process = start(*arguments, program=_FREEZING)
+    leader = psutil.Process(process.pid)
+
+    def has_stopped() -> bool:
         assert process.poll() is None, process.communicate()
-        # not multiprocessing's helper
-        found = [
-            child
-            for child in psutil.Process(process.pid).children(recursive=True)
-            if "spawn_main" in " ".join(_command_line(child))
-        ]
-        return found if len(found) >= at_least else []
+        return leader.status() == psutil.STATUS_STOPPED
 
-    return wait_for(enough)
+    wait_for(has_stopped)
+    workers = [child for child in leader.children() if "spawn_main" in " ".join(child.cmdline())]
+    return process, workers  # not multiprocessing's helper
+
+
+def let_go_on_without_a_worker(
+    process: subprocess.Popen[str], workers: list[psutil.Process]
+) -> tuple[int, str]:
+    """Kill a worker of a frozen command, as the system does; exit code and errors."""
+    workers[0].kill()
+    process.send_signal(signal.SIGCONT)
+    _, errors = process.communicate()
+    wait_until_gone(workers)
+    return process.returncode, errors
+
+
+def end_frozen(process: subprocess.Popen[str], workers: list[psutil.Process]) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.communicate()
+    wait_until_gone(workers)
 
 
 def wait_until_gone(processes: list[psutil.Process]) -> None:
@@ -61,10 +101,3 @@ def _lives(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-
-
-def _command_line(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []

@@ -22,13 +22,13 @@ from nnunetv2_s2ca.dataset_conversion.convert import convert
 from tests.dataset_conversion.made_up import AFFINE, SHAPE, write_case, write_download
 from tests.robustness.processes import (
     COMMAND,
+    end_frozen,
     hidden_files,
+    let_go_on_without_a_worker,
     run,
-    start,
+    start_frozen,
     wait_until_gone,
-    workers_of,
 )
-from tests.waiting import wait_for
 
 EDITION = EDITIONS["brats2020"]
 CASE, OTHER = "BraTS20_Training_001", "BraTS20_Training_002"
@@ -269,30 +269,23 @@ def test_closed_stderr_is_no_obstacle(source, raw, tmp_path):
 @pytest.fixture
 def frozen(source, raw):
     """A conversion that holds its lock and has two workers, stopped."""
-    process = start("convert", EDITION.name, source, "-np", 2)
-    wait_for(lambda: list(raw.glob(".*.lock")))
-    workers = workers_of(process, at_least=2)
-    process.send_signal(signal.SIGSTOP)
+    process, workers = start_frozen("convert", EDITION.name, source, "-np", 2)
     yield process, workers
-    if process.poll() is None:
-        process.kill()
-        process.wait()
-    wait_until_gone(workers)
+    end_frozen(process, workers)
 
 
-@pytest.mark.parametrize("other_source", [False, True])
-@pytest.mark.parametrize("options", [[], ["--overwrite"], ["--name", "Other"]])
-def test_second_conversion_to_an_id_is_refused(
-    options, other_source, source, raw, tmp_path, frozen, capsys
-):
+def test_second_conversion_to_an_id_is_refused(source, raw, tmp_path, frozen, capsys):
     process, _ = frozen
-    if other_source:
-        write_download(tmp_path / "other", EDITION, count=3)
-    assert cli.main(_command(tmp_path / "other" if other_source else source, *options)) == 1
-    assert re.search(
-        rf"Dataset082 is already being converted to, by process {process.pid} on .*Wait for it",
-        capsys.readouterr().err,
-    )
+    other = tmp_path / "other"
+    write_download(other, EDITION, count=3)
+    for folder in (source, other):
+        for options in ([], ["--overwrite"], ["--name", "Other"]):
+            assert cli.main(_command(folder, *options)) == 1, (folder, options)
+            assert re.search(
+                rf"Dataset082 is already being converted to, by process {process.pid} on .*Wait "
+                "for it",
+                capsys.readouterr().err,
+            ), (folder, options)
     process.send_signal(signal.SIGCONT)
     output, errors = process.communicate()
     assert process.returncode == 0, output + errors
@@ -323,12 +316,8 @@ def test_no_worker_outlives_a_killed_conversion_and_the_next_one_ends_well(
 
 
 def test_worker_that_the_system_kills_is_a_message(source, raw, frozen):
-    process, workers = frozen
-    workers[0].kill()
-    process.send_signal(signal.SIGCONT)
-    _, errors = process.communicate()
-    assert process.returncode == 1
+    code, errors = let_go_on_without_a_worker(*frozen)
+    assert code == 1
     assert "Traceback" not in errors
     assert re.search(r"BraTS20_Training_00\d: the worker process was killed .*memory", errors)
-    wait_until_gone(workers)
     assert not list(raw.iterdir())

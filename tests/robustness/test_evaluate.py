@@ -20,13 +20,13 @@ from tests.evaluation.shapes import write_labels
 from tests.robustness.predictions import (
     LABELS,
     contents,
-    run_and_kill_a_worker,
     run_limited,
     tumour,
     write_cases,
     write_dataset_json,
     write_predictions,
 )
+from tests.robustness.processes import let_go_on_without_a_worker, start_frozen
 
 REGIONS = ("WT", "TC", "ET")
 
@@ -221,11 +221,12 @@ def test_a_case_whose_name_is_no_utf_8_is_scored(folders, capfd):
 
 
 def test_a_killed_worker_is_named_with_its_case(folders, tmp_path):
-    run = run_and_kill_a_worker(*arguments(folders, "-o", tmp_path / "out"))
-    assert run.returncode == 1
-    assert "case_" in run.stderr
-    assert "was killed (SIGKILL)" in run.stderr
-    assert "Traceback" not in run.stderr
+    frozen = start_frozen(*arguments(folders, "-o", tmp_path / "out"), "-np", 2)
+    code, errors = let_go_on_without_a_worker(*frozen)
+    assert code == 1
+    assert "case_" in errors
+    assert "was killed (SIGKILL)" in errors
+    assert "Traceback" not in errors
     assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions", "truth"]
 
 

@@ -22,8 +22,7 @@ from nnunetv2_s2ca.dataset_conversion.convert import convert
 from tests.damaged_nifti import write_header
 from tests.dataset_conversion.made_up import AFFINE, SHAPE, save, write_case, write_download
 from tests.robustness.predictions import contents, run_limited
-from tests.robustness.processes import start, wait_until_gone, workers_of
-from tests.waiting import wait_for
+from tests.robustness.processes import end_frozen, let_go_on_without_a_worker, start_frozen
 
 EDITION = EDITIONS["brats2020"]
 CASES = [f"BraTS20_Training_00{number}" for number in (1, 2, 3)]
@@ -257,15 +256,9 @@ def test_header_of_terabytes_is_refused_before_memory_is_asked_for(predictions, 
 def frozen(predictions, tmp_path):
     """An export that holds its lock and has two workers, stopped."""
     options = ("-d", 82, "-i", predictions, "-o", tmp_path / "out", "-np", 2)
-    process = start("export", *options)
-    wait_for(lambda: list(tmp_path.glob(".out.s2ca.lock")))
-    workers = workers_of(process, at_least=2)
-    process.send_signal(signal.SIGSTOP)
+    process, workers = start_frozen("export", *options)
     yield process, workers
-    if process.poll() is None:
-        process.kill()
-        process.wait()
-    wait_until_gone(workers)
+    end_frozen(process, workers)
 
 
 def test_second_export_to_a_folder_is_refused(frozen, predictions, tmp_path, capsys):
@@ -279,11 +272,8 @@ def test_second_export_to_a_folder_is_refused(frozen, predictions, tmp_path, cap
 
 
 def test_worker_that_the_system_kills_is_a_message(frozen, tmp_path):
-    process, workers = frozen
-    workers[0].kill()
-    process.send_signal(signal.SIGCONT)
-    _, errors = process.communicate()
-    assert process.returncode == 1
+    code, errors = let_go_on_without_a_worker(*frozen)
+    assert code == 1
     assert "Traceback" not in errors
     assert re.search(r"BraTS20_Training_00\d\.nii\.gz: the worker process was killed", errors)
     assert not list(tmp_path.glob("*out*"))

@@ -18,10 +18,10 @@ from tests.damaged_nifti import truncated, write_header
 from tests.robustness.predictions import (
     MINUTES,
     contents,
-    run_and_kill_a_worker,
     run_limited,
     write_predictions,
 )
+from tests.robustness.processes import let_go_on_without_a_worker, start_frozen
 
 OURS = ["case_0.nii.gz", "case_1.nii.gz", "case_2.nii.gz", "case_3.nii.gz", "dataset.json"]
 
@@ -212,11 +212,12 @@ def test_a_killed_worker_is_named_with_its_case(predictions, tmp_path, existing)
     if existing:
         (tmp_path / "out").mkdir()
     before = contents(tmp_path)
-    run = run_and_kill_a_worker("postprocess", "-i", predictions, "-o", tmp_path / "out")
-    assert run.returncode == 1
-    assert "was killed (SIGKILL)" in run.stderr
-    assert "case_" in run.stderr
-    assert "Traceback" not in run.stderr
+    frozen = start_frozen("postprocess", "-i", predictions, "-o", tmp_path / "out", "-np", 2)
+    code, errors = let_go_on_without_a_worker(*frozen)
+    assert code == 1
+    assert "was killed (SIGKILL)" in errors
+    assert "case_" in errors
+    assert "Traceback" not in errors
     assert contents(tmp_path) == before
 
 
