@@ -76,11 +76,18 @@ def export(
     """
     predictions, output = Path(predictions), Path(output)
     files = _find_predictions(predictions)
-    if (unknown := sorted(files.keys() - references.known)) and not allow_unknown:
+    unknown = sorted(files.keys() - references.known)
+    if unknown and not allow_unknown:
         raise UserError(
             f"{predictions} holds predictions of cases that {references.folder} does not have: "
             f"{named(unknown)}. Rename them like their images, remove them, or export them in "
             "their own geometry with `allow_unknown=True`"
+        )
+    if not allow_unknown and (lacking := sorted(files.keys() - references.images.keys())):
+        raise UserError(
+            f"{references.folder} lacks the images of {named(lacking)}, whose geometry the files "
+            "need. Put the images back, or export these cases in their own geometry with "
+            "`allow_unknown=True`"
         )
     check_apart(output, predictions, references.folder)
     check_output_folder(output)

@@ -14,6 +14,9 @@ from nnunetv2_s2ca.core.files import check_regular_file
 
 GRADES = ("HGG", "LGG")
 NAME_MAPPING = "*name_mapping*.csv"
+# cells for "no such name", as the challenge and programs that saved a table anew write them;
+# taken for a name, one would join all its patients
+NO_NAME = frozenset({"", "NA", "N/A", "#N/A", "<NA>", "NAN", "NONE", "NULL", "-", "?"})
 
 
 class MappingRow(NamedTuple):
@@ -109,7 +112,7 @@ def _rows_of_name_mapping(lines: Iterable[str]) -> dict[str, MappingRow]:
         values = {
             key: value.strip()
             for key, value in row.items()
-            if key and isinstance(value, str) and value.strip().upper() not in ("", "NA")
+            if key and isinstance(value, str) and value.strip().upper() not in NO_NAME
         }
         names = [value for key, value in values.items() if key.endswith("_subject_ID")]
         editions = [name for name in names if name.lower().startswith("brats")]

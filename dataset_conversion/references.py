@@ -76,7 +76,11 @@ def references_of_dataset(dataset: Path | int) -> References:
         )
     ending = f"_0000{file_ending}"
     training, to_predict = (
-        {image.name.removesuffix(ending): image for image in (folder / sub).glob(f"*{ending}")}
+        {
+            image.name.removesuffix(ending): image
+            for image in (folder / sub).glob(f"*{ending}")
+            if not image.name.startswith(".")  # macOS' ._ files
+        }
         for sub in ("imagesTr", "imagesTs")
     )
     training.update(_linked_images(description.get("dataset", {}), path))

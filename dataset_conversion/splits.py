@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 from sklearn.model_selection import StratifiedGroupKFold
@@ -12,6 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from nnunetv2_s2ca.brats.editions import Edition
 from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
 from nnunetv2_s2ca.core.files import check_regular_file, write_text
+from nnunetv2_s2ca.core.nifti import FILE_ENDINGS
 from nnunetv2_s2ca.core.nnunet import (
     PREPROCESSED,
     check_id_is_free,
@@ -40,7 +42,8 @@ def write_splits(
         The file, and a table of what each fold holds.
 
     Raises:
-        UserError: There are fewer patients than folds, other folds exist, or writing fails.
+        UserError: There are fewer patients than folds, the dataset's cases are no longer those of
+            the conversion, other folds exist, or writing fails.
     """
     dataset = find_raw_dataset(dataset_id)
     path = nnunet_folder(PREPROCESSED) / dataset.name / FILE
@@ -51,6 +54,7 @@ def write_splits(
         raise UserError(
             f"{dataset / RECORD} has no case with a segmentation; convert training data"
         )
+    _check_up_to_date(dataset, cases)
     patients = {name: case.patient for name, case in cases.items()}
     strata = {name: _stratum(case, record.edition) for name, case in cases.items()}
     splits = make_splits(patients, strata, folds=folds, seed=seed)
@@ -116,6 +120,29 @@ def make_splits(
         {"train": [names[i] for i in training], "val": [names[i] for i in validation]}
         for training, validation in parts
     ]
+
+
+def _check_up_to_date(dataset: Path, recorded: Collection[str]) -> None:
+    """Refuse a dataset to which cases were added, or from which some were removed, by hand.
+
+    nnU-Net would stop at folds with cases that are gone, and never train on those without a fold.
+    """
+    present = {
+        path.name.removesuffix(".gz").removesuffix(".nii")
+        for path in (dataset / "labelsTr").iterdir()
+        if not path.name.startswith(".") and path.name.endswith(FILE_ENDINGS)
+    }
+    gone, added = sorted(set(recorded) - present), sorted(present - set(recorded))
+    if gone or added:
+        lists = [
+            f"{what} {', '.join(names[:5])}{' …' if len(names) > 5 else ''}"
+            for what, names in (("lacks", gone), ("also has", added))
+            if names
+        ]
+        raise UserError(
+            f"{dataset / 'labelsTr'} {' and '.join(lists)}, unlike the conversion's record "
+            f"({RECORD}). Convert the changed download again, so that every case gets a fold"
+        )
 
 
 def _stratum(case: RecordedCase, edition: Edition) -> str:

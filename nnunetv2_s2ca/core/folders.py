@@ -61,8 +61,8 @@ def replaced_folder(
         lock: The output's lock, if the caller holds it already.
 
     Raises:
-        UserError: `target` is not a folder, exists without `overwrite`, or cannot be written; or
-            another process is writing it.
+        UserError: `target` is not a folder, exists without `overwrite` (possibly only since the
+            block began), or cannot be written; or another process is writing it.
     """
     with output_lock(target) if lock is None else nullcontext():
         place = resolved(target)
@@ -71,6 +71,7 @@ def replaced_folder(
         _make_empty(new, keep=resume)
         try:
             yield new
+            check_replaceable(target, overwrite=overwrite)  # what has appeared is the user's
             _put_in_place(new, place)
         except BaseException as error:
             if isinstance(error, Exception) or not resume or not any(new.iterdir()):

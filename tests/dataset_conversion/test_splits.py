@@ -143,6 +143,16 @@ def test_name_mapping_links_editions_and_tells_grades(source_2020, encoding, lin
     ]
 
 
+@pytest.mark.parametrize("cell", ["", "NA", "n/a", "#N/A", "<NA>", "nan", "None", "NULL", "-"])
+def test_cells_without_a_name_join_no_patients(source_2020, cell):
+    names = [f"BraTS20_Training_{number:03d}" for number in (1, 2, 3)]
+    rows = [f"HGG,{cell},{name}" for name in names]
+    header = "Grade,TCGA_TCIA_subject_ID,BraTS_2020_subject_ID"
+    (source_2020 / "name_mapping.csv").write_text("\n".join([header, *rows]))
+    cases = find_cases(EDITIONS["brats2020"], source_2020)
+    assert len({case.patient for case in cases}) == 3
+
+
 def test_sessions_spelled_in_other_capitals_are_one_patient(tmp_path):
     edition = EDITIONS["brats2023-gli"]
     for name in ("BraTS-GLI-00000-000", "BRATS-GLI-00000-001", "BraTS-GLI-00001-000"):

@@ -181,6 +181,23 @@ def test_a_folder_is_replaced_where_it_is(tmp_path, place):
     assert target.is_symlink() == ("link" in place)
 
 
+@pytest.mark.parametrize("existed", [False, True])
+def test_what_the_user_puts_there_meanwhile_is_kept(tmp_path, existed):
+    target = tmp_path / "target"
+    if existed:
+        target.mkdir()
+
+    def write() -> None:
+        with replaced_folder(target, overwrite=False) as folder:
+            (folder / "new.txt").touch()
+            target.mkdir(exist_ok=True)
+            (target / "mine.txt").touch()
+
+    with pytest.raises(UserError, match="exists; pass `overwrite=True`"):
+        write()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["mine.txt", "target"]
+
+
 def test_a_failure_keeps_the_former_folder(tmp_path):
     _folder(tmp_path / "target")
     with pytest.raises(ZeroDivisionError), replaced_folder(tmp_path / "target", overwrite=True):

@@ -129,6 +129,15 @@ def test_rounding_of_headers_is_no_difference(rounding, predictions, tmp_path, d
         np.testing.assert_array_equal(header[field], image.header[field])
 
 
+def test_case_without_its_image_is_refused_unless_allowed(dataset, predictions, tmp_path, capsys):
+    (image,) = dataset.glob(f"images*/{CASE}_0000.nii.gz")
+    image.unlink()
+    image.with_name(f"._{image.name}").touch()  # macOS'
+    _assert_refused(predictions, tmp_path, capsys, rf"{dataset} lacks the images of {CASE}, ")
+    assert _export(predictions, tmp_path / "out", "--allow-unknown") == 0
+    assert "._" not in capsys.readouterr().out
+
+
 def test_unknown_cases_can_be_allowed(predictions, tmp_path):
     (predictions / f"{CASE}.nii.gz").rename(predictions / "new.nii.gz")
     assert _export(predictions, tmp_path / "out", "--allow-unknown") == 0

@@ -63,10 +63,21 @@ def test_damaged_record_is_named(tamper, message, dataset, nnunet_folders, capsy
 )
 def test_too_few_patients_for_any_folds(keep, message, dataset, capsys):
     record = json.loads((dataset / RECORD).read_text())
-    record["cases"] = dict(list(record["cases"].items())[:keep])
+    for name in list(record["cases"])[keep:]:
+        del record["cases"][name]
+        (dataset / "labelsTr" / f"{name}.nii.gz").unlink()
     (dataset / RECORD).write_text(json.dumps(record))
     assert cli.main(["splits", "-d", "137"]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_cases_removed_or_added_by_hand_are_named(dataset, nnunet_folders, capsys):
+    labels = dataset / "labelsTr"
+    (labels / f"{CASE}.nii.gz").rename(labels / "mine.nii.gz")
+    (labels / "._BraTS2021_00001.nii.gz").touch()  # macOS'
+    assert cli.main(["splits", "-d", "137", "--folds", "2"]) == 1
+    assert f"{labels} lacks {CASE} and also has mine, unlike" in capsys.readouterr().err
+    assert not list((nnunet_folders / "nnUNet_preprocessed").iterdir())
 
 
 def _folds(nnunet_folders, dataset) -> Path:
