@@ -15,9 +15,12 @@ from nnunetv2_s2ca.architecture.planes import (
     unfold_from_channels,
 )
 from nnunetv2_s2ca.architecture.pointwise import Mlp, PointwiseConv2d, PointwiseConv3d
+from nnunetv2_s2ca.architecture.recomputing import keep_little
 
 LAYER_SCALE_INIT = 1e-5
 TRUNCATED_NORMAL_STD = 0.02
+# Maps of its width that a block keeps for the backward pass; a test counts them.
+KEPT_MAPS = 17
 
 
 class ConvFormerBlock(nn.Module):
@@ -94,10 +97,12 @@ class GlobalBranch(nn.Module):
         self.fuse = PointwiseConv3d(3 * in_channels, out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        width = self.norm.num_channels
-        return self.fuse(
-            torch.cat(on_planes(self._planes, x, width=width, depth=len(self.blocks)), 1)
-        )
+        pixels = sum(x[0, 0].numel() // length for length in x.shape[2:])
+        kept = KEPT_MAPS * len(self.blocks) * self.norm.num_channels * pixels
+        return keep_little(self._mix, x, kept_values=kept)
+
+    def _mix(self, x: Tensor) -> Tensor:
+        return self.fuse(torch.cat(on_planes(self._planes, x), dim=1))
 
     def _planes(self, x: Tensor, axes: Sequence[int]) -> list[Tensor]:
         """Map each of some axes, whose planes have one size."""

@@ -10,41 +10,26 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
-
-from nnunetv2_s2ca.architecture import fused
 
 AXES = (0, 1, 2)
-# Values a channel that a 2D block keeps for the backward pass for each pixel, roughly.
-KEPT_VALUES = 20
 
 # From a map (B, C, H, W, D) and axes whose planes have one size to a map for each of these axes.
 PlanesPart = Callable[[Tensor, Sequence[int]], list[Tensor]]
 
 
-def on_planes(part: PlanesPart, x: Tensor, *, width: int, depth: int) -> list[Tensor]:
+def on_planes(part: PlanesPart, x: Tensor) -> list[Tensor]:
     """Call a part of the network on the planes of all three axes.
 
-    The 2D blocks are many, each makes a dozen small maps, and together they are a tenth of the
-    network's arithmetic. Kept for the backward pass, their maps would be a third of the memory of a
-    training step, so where that is much, they are computed again.
-
     Args:
-        part: what to call; not a batch norm, which would count a batch twice.
+        part: what to call; for axes whose planes have one size it is called once.
         x: (B, C, H, W, D).
-        width: channels of the part's 2D blocks.
-        depth: number of the blocks.
 
     Returns:
         A map (B, C', H, W, D) for each axis.
     """
-    pixels = len(x) * sum(x[0, 0].numel() // length for length in x.shape[2:])
-    kept_bytes = KEPT_VALUES * pixels * width * depth * x.element_size()
-    again = fused.computes_again(x, kept_bytes=kept_bytes)
     volumes: dict[int, Tensor] = {}
     for axes in axes_by_plane(x.shape[2:]):
-        made = checkpoint(part, x, axes, use_reentrant=False) if again else part(x, axes)
-        volumes |= zip(axes, made, strict=True)
+        volumes |= zip(axes, part(x, axes), strict=True)
     return [volumes[axis] for axis in AXES]
 
 

@@ -11,11 +11,14 @@ from torch.nn import functional as F
 
 from nnunetv2_s2ca.architecture.planes import fold_into_batch, on_planes, unfold_from_batch
 from nnunetv2_s2ca.architecture.pointwise import Mlp, PointwiseConv2d, PointwiseConv3d
+from nnunetv2_s2ca.architecture.recomputing import keep_little
 
 EMBED_DIM = 128
 DEPTH = 4
 SHIFT_GROUPS = 5
 MAX_DROP_PATH = 0.1
+# Maps of its width that a block keeps for the backward pass; a test counts them.
+KEPT_MAPS = 24
 
 
 def shift(x: Tensor, axis: int, *, reverse: bool = False) -> Tensor:
@@ -139,8 +142,12 @@ class ShiftedMLP(nn.Module):
         self.swap_axes = swap_axes
 
     def forward(self, x: Tensor) -> Tensor:
-        width = self.norm.num_channels
-        volumes = on_planes(self._planes, x, width=width, depth=len(self.blocks))
+        # every voxel is a pixel of three planes
+        kept = KEPT_MAPS * len(self.blocks) * self.norm.num_channels * 3 * x[0, 0].numel()
+        return keep_little(self._mix, x, kept_values=kept)
+
+    def _mix(self, x: Tensor) -> Tensor:
+        volumes = on_planes(self._planes, x)
         if self.swap_axes:
             volumes[1] = volumes[1].transpose(2, 3)
         return self.fuse(torch.cat(volumes, dim=1))

@@ -58,18 +58,3 @@ def test_a_batch_of_planes_gives_what_each_gives_alone(kind, size, monkeypatch):
     together = module(x)
     monkeypatch.setattr(planes, "axes_by_plane", lambda size: [[0], [1], [2]])
     assert_same([together], [module(x)], [x, *module.parameters()])
-
-
-@pytest.mark.parametrize("way", ["as small maps", "as_large_maps", "as_other_devices"])
-def test_large_planes_on_a_processor_are_computed_again(way, request):
-    if way != "as small maps":
-        request.getfixturevalue(way)
-    calls = []
-
-    def part(x, axes):
-        calls.append(axes)
-        return [x.sin() for _ in axes]
-
-    x = torch.randn(1, 2, 4, 4, 4, requires_grad=True)
-    planes.on_planes(part, x, width=2, depth=1)[0].sum().backward()
-    assert len(calls) == (2 if way == "as_large_maps" else 1)

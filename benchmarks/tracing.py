@@ -1,0 +1,108 @@
+"""Run a network on a CUDA device that is not there, and see every operation it would launch.
+
+Tensors are fake: they have a shape, a dtype and a device, and no values. A build of PyTorch for
+CUDA is needed, a card is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import Node
+
+
+def cuda_can_be_traced() -> bool:
+    """Whether this build of PyTorch knows CUDA."""
+    return torch.backends.cuda.is_built()
+
+
+@contextmanager
+def no_values() -> Iterator[None]:
+    """Inside `with`, new tensors are fake, and CUDA's autocast works without a card."""
+    with (
+        mock.patch("torch.cuda.amp.common.amp_definitely_not_available", return_value=False),
+        FakeTensorMode(),
+    ):
+        yield
+
+
+def without_values(network: nn.Module, device: str) -> nn.Module:
+    """Give a network fake weights on a device, inside `no_values`, and return it."""
+    for module in network.modules():
+        for name, weight in module._parameters.items():
+            if weight is not None:
+                fake = torch.empty(weight.shape, dtype=weight.dtype, device=device)
+                module._parameters[name] = nn.Parameter(fake)
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                fake = torch.empty(buffer.shape, dtype=buffer.dtype, device=device)
+                module._buffers[name] = fake
+    return network
+
+
+def backward(outputs: Sequence[Tensor], grads: Sequence[Tensor]) -> dict[Tensor, Tensor]:
+    """Gradients of all leaves, by calling one node of the autograd graph after the other.
+
+    PyTorch's engine does that, too, but it asks for streams of the device, which has to be there.
+
+    Args:
+        outputs: tensors that have a gradient function.
+        grads: their gradients.
+    """
+    roots = [(y.grad_fn, y.output_nr, grad) for y, grad in zip(outputs, grads, strict=True)]
+    order = _topological_order([node for node, _, _ in roots if node is not None])
+    arrived: dict[Node, list[Tensor | None]] = {
+        node: [None] * len(node._input_metadata) for node in order
+    }
+
+    def arrive(node: Node, index: int, grad: Tensor) -> None:
+        expected = node._input_metadata[index]
+        if grad.shape != expected.shape:  # broadcasting is undone by whoever receives
+            grad = grad.sum_to_size(expected.shape)
+        grad = grad.to(expected.dtype)
+        before = arrived[node][index]
+        arrived[node][index] = grad if before is None else before + grad
+
+    found: dict[Tensor, Tensor] = {}
+    with torch.no_grad():
+        for node, index, grad in roots:
+            if node is not None:
+                arrive(node, index, grad)
+        del roots, grads
+        for node in order:
+            received = arrived.pop(node)
+            if all(grad is None for grad in received):
+                continue
+            if hasattr(node, "variable"):  # a leaf
+                assert received[0] is not None
+                found[node.variable] = received[0]
+                continue
+            made = node(*received)  # type: ignore[operator] # which its type leaves out
+            received.clear()
+            made = made if isinstance(made, tuple) else (made,)
+            for (following, index), grad in zip(node.next_functions, made, strict=True):
+                if following is not None and grad is not None:
+                    arrive(following, index, grad)
+            del made
+    return found
+
+
+def _topological_order(roots: Sequence[Node]) -> list[Node]:
+    """All nodes that can be reached, each before those that follow it."""
+    order: list[Node] = []
+    seen: set[Node] = set()
+    stack: list[tuple[Node, bool]] = [(root, False) for root in roots]
+    while stack:
+        node, followed = stack.pop()
+        if followed:
+            order.append(node)
+        elif node not in seen:
+            seen.add(node)
+            stack.append((node, True))
+            stack.extend((n, False) for n, _ in node.next_functions if n is not None)
+    return order[::-1]
