@@ -84,7 +84,6 @@ setup(
         "submitit>=1.5",
         "matplotlib>=3.7",
         "pillow>=10",
-        "pillow>=9.1",
         "tqdm>=4.64",
         "packaging>=22",
         "psutil>=5.9",

@@ -26,7 +26,7 @@ from nnunetv2.dataset_conversion.Dataset137_BraTS21 import (
 
 from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.dataset_conversion.check import check_cases
-from nnunetv2_s2ca.dataset_conversion.convert import convert
+from nnunetv2_s2ca.dataset_conversion.convert import Options, convert
 
 SHAPE = (240, 240, 155)
 ROUNDS = 3
@@ -117,7 +117,7 @@ def _nnunets_converter(source: Path, target: Path) -> None:
 
 
 def _ours(source: Path, *, link: bool, processes: int | None) -> None:
-    convert(EDITION, source, link=link, processes=processes, say=lambda line: None)
+    convert(EDITION, source, Options(link=link), processes=processes, say=lambda line: None)
 
 
 def _write_results(times: dict[str, tuple[float, float]], cases: int) -> None:

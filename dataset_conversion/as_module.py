@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nnunetv2_s2ca.brats.editions import edition_named
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.dataset_conversion.convert import convert
+from nnunetv2_s2ca.dataset_conversion.convert import Options, convert
 
 
 def convert_edition(name: str, argv: Sequence[str] | None = None) -> int:
@@ -25,7 +25,8 @@ def convert_edition(name: str, argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-np", type=int, metavar="N", help="worker processes (default: all cores)")
     args = parser.parse_args(argv)
     try:
-        print(convert(edition_named(name), args.source, dataset_id=args.d, processes=args.np))
+        options = Options(dataset_id=args.d)
+        print(convert(edition_named(name), args.source, options, processes=args.np))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

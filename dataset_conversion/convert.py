@@ -58,18 +58,34 @@ class Conversion:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How to convert.
+
+    Attributes:
+        dataset_id: nnU-Net's id; the edition's own if None.
+        name: Name of the dataset, after the id; the edition's own if None.
+        link: Leave the images where they are and refer to them from `dataset.json`.
+        deep: With `link`, read all voxels of the images; a copy always does.
+        overwrite: Replace an existing dataset.
+        skip_invalid: Skip cases that are invalid or change meanwhile, and list them in a file.
+    """
+
+    dataset_id: int | None = None
+    name: str | None = None
+    link: bool = False
+    deep: bool = False
+    overwrite: bool = False
+    skip_invalid: bool = False
+
+
 @disk_errors_named()
 def convert(
     edition: Edition,
     source: Path,
+    options: Options | None = None,
     *,
-    dataset_id: int | None = None,
-    name: str | None = None,
-    link: bool = False,
-    deep: bool = False,
     processes: int | None = None,
-    overwrite: bool = False,
-    skip_invalid: bool = False,
     say: Callable[[str], None] = print,
 ) -> Conversion:
     """Write a dataset to nnUNet_raw; it appears there only once it is complete.
@@ -79,22 +95,18 @@ def convert(
     Args:
         edition: Edition of the source.
         source: Folder of the download.
-        dataset_id: nnU-Net's id; the edition's own if None.
-        name: Name of the dataset, after the id; the edition's own if None.
-        link: Leave the images where they are and refer to them from `dataset.json`.
-        deep: With `link`, read all voxels of the images; a copy always does.
+        options: How to convert; the defaults if None.
         processes: Worker processes; all cores if None.
-        overwrite: Replace an existing dataset.
-        skip_invalid: Skip cases that are invalid or change meanwhile, and list them in a file.
         say: Receives the lines of the report.
 
     Raises:
         UserError: Something is wrong with the source or the target, they overlap, or another
             process is converting to this id; nothing is left behind.
     """
-    source = resolved(Path(source))
+    options, source = options or Options(), resolved(Path(source))
+    link, overwrite, skip_invalid = options.link, options.overwrite, options.skip_invalid
     raw = nnunet_folder(RAW)
-    target = raw / edition.folder_name(dataset_id, name)
+    target = raw / edition.folder_name(options.dataset_id, options.name)
     number = target.name[7:10]
     if link and edition.four_dimensional:
         raise UserError(
@@ -107,7 +119,7 @@ def convert(
         check_replaceable(target, overwrite=overwrite)
         check_apart(target, source)
         checked = check_cases(
-            edition, source, processes=processes, deep=deep or not link, label_files=True
+            edition, source, processes=processes, deep=options.deep or not link, label_files=True
         )
         say(describe(edition, checked, source=source))
         good, bad = _sort_out(checked, skip_invalid=skip_invalid)

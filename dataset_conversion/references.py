@@ -13,7 +13,7 @@ from nnunetv2_s2ca.brats.editions import Edition
 from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
 from nnunetv2_s2ca.core.files import read_json
 from nnunetv2_s2ca.core.nifti import FILE_ENDINGS
-from nnunetv2_s2ca.core.nnunet import find_raw_dataset
+from nnunetv2_s2ca.core.nnunet import RAW, find_dataset
 from nnunetv2_s2ca.dataset_conversion.record import read_record
 from nnunetv2_s2ca.dataset_conversion.source import find_cases
 
@@ -65,7 +65,7 @@ def references_of_dataset(dataset: Path | int) -> References:
     Raises:
         UserError: There is no such dataset, or its files are damaged.
     """
-    folder = find_raw_dataset(dataset) if isinstance(dataset, int) else Path(dataset)
+    folder = find_dataset(dataset, RAW) if isinstance(dataset, int) else Path(dataset)
     record = read_record(folder)
     path = folder / "dataset.json"
     description = read_json(path)

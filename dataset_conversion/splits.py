@@ -16,8 +16,9 @@ from nnunetv2_s2ca.core.files import check_regular_file, write_text
 from nnunetv2_s2ca.core.nifti import FILE_ENDINGS
 from nnunetv2_s2ca.core.nnunet import (
     PREPROCESSED,
+    RAW,
     check_id_is_free,
-    find_raw_dataset,
+    find_dataset,
     nnunet_folder,
 )
 from nnunetv2_s2ca.dataset_conversion.record import RECORD, RecordedCase, read_record
@@ -45,7 +46,7 @@ def write_splits(
         UserError: There are fewer patients than folds, the dataset's cases are no longer those of
             the conversion, other folds exist, or writing fails.
     """
-    dataset = find_raw_dataset(dataset_id)
+    dataset = find_dataset(dataset_id, RAW)
     path = nnunet_folder(PREPROCESSED) / dataset.name / FILE
     check_id_is_free(dataset.name)
     record = read_record(dataset)

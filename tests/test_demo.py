@@ -18,14 +18,13 @@ import pytest
 
 from nnunetv2_s2ca import cli
 from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.launcher import command_line
 from nnunetv2_s2ca.demo.chain import run_demo
 from nnunetv2_s2ca.demo.picture import draw_predictions
 from nnunetv2_s2ca.demo.processes import (
     Job,
-    nnunet_command,
     nnunet_environment,
     run_jobs,
-    s2ca_command,
 )
 from nnunetv2_s2ca.demo.report import DemoResult, scores_table
 from nnunetv2_s2ca.demo.scores import score_case, score_folder
@@ -286,11 +285,11 @@ def test_status_tells_the_epoch(tmp_path, monkeypatch):
     "name", ["nnUNetv2_plan_and_preprocess", "nnUNetv2_train", "nnUNetv2_predict"]
 )
 def test_nnunets_commands_start_by_this_interpreter(tmp_path, name):
-    job = Job(name, nnunet_command(name, "-h"), tmp_path / "log")
+    job = Job(name, command_line(name, "-h"), tmp_path / "log")
     run([job], tmp_path, environment=nnunet_environment(tmp_path, threads=1))
     assert "usage" in (tmp_path / "log").read_text()
 
 
 def test_our_own_command_starts_by_this_interpreter(tmp_path):
-    run([Job("help", s2ca_command("-h"), tmp_path / "log")], tmp_path)
+    run([Job("help", command_line("s2ca", "-h"), tmp_path / "log")], tmp_path)
     assert "demo" in (tmp_path / "log").read_text()

@@ -12,14 +12,13 @@ from pathlib import Path
 from benchmarks.accuracy.trainers.row_trainer import ROW_VARIABLE
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json, write_text
+from nnunetv2_s2ca.core.launcher import command_line
 from nnunetv2_s2ca.demo.processes import (
     Job,
-    nnunet_command,
     nnunet_environment,
     run_jobs,
-    s2ca_command,
 )
-from nnunetv2_s2ca.synthetic.brats import write_brats2019
+from nnunetv2_s2ca.synthetic.brats import write_patients
 from nnunetv2_s2ca.synthetic.cohort import FIRST_HOSPITAL, SECOND_HOSPITAL
 from nnunetv2_s2ca.synthetic.hard_patient import make_hard_patient
 
@@ -126,7 +125,8 @@ class Experiment:
         """The folder with the metrics of predictions, as `s2ca evaluate` writes it."""
         output = predictions / "s2ca_evaluation"
         dataset = self.raw(TRAINING_IDS["first"]) / "dataset.json"
-        command = s2ca_command(
+        command = command_line(
+            "s2ca",
             *("evaluate", "--ref", truth, "--pred", predictions, "-djfile", dataset, "-o", output),
             *("--rules", "classic", "-np", 1, "--overwrite"),
         )
@@ -143,23 +143,25 @@ class Experiment:
         ):
             source = patients_folder(self.folder, dataset_id)
             shutil.rmtree(source, ignore_errors=True)
-            write_brats2019(
-                source,
-                patients=patients,
-                first=start,
-                seed=settings.seed + (0 if first else 10_000),
+            make = partial(
+                make_hard_patient,
                 shape=settings.shape,
                 spacing=settings.spacing,
-                make=partial(make_hard_patient, cohort=HOSPITALS[hospital]),
+                cohort=HOSPITALS[hospital],
             )
-            command = s2ca_command("convert", "brats2019", source, "-d", dataset_id, "--overwrite")
+            numbers = range(start, start + patients)
+            seed = settings.seed + (0 if first else 10_000)
+            write_patients(source, make, numbers=numbers, seed=seed)
+            command = command_line(
+                "s2ca", "convert", "brats2019", source, "-d", dataset_id, "--overwrite"
+            )
             self.run(f"convert_{dataset_id}", command)
         dataset_id = TRAINING_IDS[hospital]
         arguments = ("-d", dataset_id, "-c", CONFIGURATION, "-np", 1, "--clean")
-        plan = nnunet_command("nnUNetv2_plan_and_preprocess", *arguments)
+        plan = command_line("nnUNetv2_plan_and_preprocess", *arguments)
         self.run(f"plan_{dataset_id}", plan)
         if first:
-            splits = s2ca_command("splits", "-d", dataset_id, "--overwrite")
+            splits = command_line("s2ca", "splits", "-d", dataset_id, "--overwrite")
             self.run(f"splits_{dataset_id}", splits)
         else:
             self._split_second_hospital(dataset_id)

@@ -12,14 +12,14 @@ from benchmarks.accuracy.results import MEAN, RowResult, compare_rows
 from nnunetv2_s2ca.brats.regions import LabelScheme, scheme_of_dataset
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import write_text
-from nnunetv2_s2ca.core.nnunet import PREPROCESSED, nnunet_folder
+from nnunetv2_s2ca.core.nnunet import PREPROCESSED, find_dataset
 from nnunetv2_s2ca.evaluation.attempts import describe_problems
 from nnunetv2_s2ca.evaluation.cohort import evaluate_cohort
 from nnunetv2_s2ca.evaluation.results import write_results
 from nnunetv2_s2ca.evaluation.rules import rules_named
 from nnunetv2_s2ca.evaluation.statistics import Comparison
 from nnunetv2_s2ca.jobs.backends import LocalBackend, SlurmBackend
-from nnunetv2_s2ca.jobs.folds import FoldState, Model, find_dataset, fold_state
+from nnunetv2_s2ca.jobs.folds import FoldState, Model, fold_state
 from nnunetv2_s2ca.jobs.splits import ensure_splits
 from nnunetv2_s2ca.jobs.training import cross_validate
 from nnunetv2_s2ca.postprocessing.out_of_fold import out_of_fold_pairs
@@ -44,8 +44,8 @@ class RealDataset:
     """
 
     def __init__(self, dataset: str, results: Path, *, say: Callable[[str], None] = print):
-        self.name = find_dataset(dataset)
-        self.preprocessed = nnunet_folder(PREPROCESSED) / self.name
+        self.preprocessed = find_dataset(dataset, PREPROCESSED)
+        self.name = self.preprocessed.name
         self.folder = results / self.name
         self.say = say
         self.scheme = _scheme_of_paper(self.preprocessed / "dataset.json")

@@ -12,7 +12,7 @@ from benchmarks.accuracy.rows import BEST_S2CA, ROWS
 from benchmarks.accuracy.running import trainer_content
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import write_text
-from nnunetv2_s2ca.demo.processes import nnunet_command, s2ca_command
+from nnunetv2_s2ca.core.launcher import command_line
 
 REAL_ID = 705
 REAL_FILE = "real_patients.json"
@@ -44,10 +44,10 @@ def predict_real_patients(experiment: Experiment, results: Path, source: Path) -
             f"`python -m benchmarks.accuracy --table final --rows {row.name}` first"
         )
     convert = ("convert", "brats2019", source.resolve(), "-d", REAL_ID, "--overwrite")
-    experiment.run("convert_real", s2ca_command(*convert))
+    experiment.run("convert_real", command_line("s2ca", *convert))
     raw, output = experiment.raw(REAL_ID), experiment.folder / "predictions" / "real"
     shutil.rmtree(output, ignore_errors=True)
-    predict = nnunet_command(
+    predict = command_line(
         "nnUNetv2_predict",
         *("-d", TRAINING_IDS["first"], "-c", CONFIGURATION, "-tr", row.trainer, "-f", *seeds),
         *("-i", raw / "imagesTr", "-o", output, "-device", "cpu", "-npp", 0, "-nps", 0),

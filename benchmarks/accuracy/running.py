@@ -16,7 +16,7 @@ from benchmarks.accuracy.trainers.row_trainer import CURVE_FILE
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json
 from nnunetv2_s2ca.core.folds import read_splits
-from nnunetv2_s2ca.demo.processes import nnunet_command
+from nnunetv2_s2ca.core.launcher import command_line
 
 FINAL = "checkpoint_final.pth"
 
@@ -88,7 +88,7 @@ class Runner:
             self._needed(row.start_from, seed)
             options = ("-pretrained_weights", self._fold(ROWS[row.start_from], seed) / FINAL)
         shutil.rmtree(self._fold(row, seed), ignore_errors=True)
-        command = nnunet_command(
+        command = command_line(
             "nnUNetv2_train",
             *(TRAINING_IDS[row.data], CONFIGURATION, seed, "-tr", row.trainer),
             *("-device", "cpu", *options),
@@ -112,7 +112,7 @@ class Runner:
         test = self.experiment.raw(TEST_IDS[row.data])
         output = predictions_folder(self.experiment.folder, row.name, seed)
         shutil.rmtree(output, ignore_errors=True)
-        command = nnunet_command(
+        command = command_line(
             "nnUNetv2_predict",
             *("-d", TRAINING_IDS[row.data], "-c", CONFIGURATION, "-tr", row.trainer, "-f", seed),
             *("-i", test / "imagesTr", "-o", output, "-device", "cpu", "-npp", 0, "-nps", 0),

@@ -112,18 +112,16 @@ def convert(
     Raises:
         UserError: Something is wrong with the source or the target; nothing is left behind.
     """
-    return converting.convert(
-        edition_named(edition),
-        Path(source),
+    options = converting.Options(
         dataset_id=dataset_id,
         name=name,
         link=link,
         deep=deep,
-        processes=processes,
         overwrite=overwrite,
         skip_invalid=skip_invalid,
-        say=report,
     )
+    known = edition_named(edition)
+    return converting.convert(known, Path(source), options, processes=processes, say=report)
 
 
 def write_splits(

@@ -13,14 +13,27 @@ from nnunetv2_s2ca.brats.regions import (
     scheme_of_dataset,
     scheme_of_edition,
 )
+from nnunetv2_s2ca.core.added_files import added_files
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import check_output_folder
+from nnunetv2_s2ca.evaluation.attempts import describe_problems
+from nnunetv2_s2ca.evaluation.cohort import CohortResult, evaluate_cohort, pair_cases
 from nnunetv2_s2ca.evaluation.comparison import compare_tables, unpaired
-from nnunetv2_s2ca.evaluation.folders import evaluate_folders
 from nnunetv2_s2ca.evaluation.label_meaning import check_labels_are_of_edition
 from nnunetv2_s2ca.evaluation.metrics_table import read_metrics
-from nnunetv2_s2ca.evaluation.official import load_official
-from nnunetv2_s2ca.evaluation.results import DEFAULT_FOLDER, summarise_regions
+from nnunetv2_s2ca.evaluation.official import (
+    OFFICIAL_CSV,
+    OFFICIAL_JSON,
+    load_official,
+    run_official,
+)
+from nnunetv2_s2ca.evaluation.results import (
+    DEFAULT_FOLDER,
+    METRICS_FILE,
+    SUMMARY_FILE,
+    summarise_regions,
+    write_results,
+)
 from nnunetv2_s2ca.evaluation.rules import default_rules, rules_named
 from nnunetv2_s2ca.evaluation.statistics import Comparison, Summary
 from nnunetv2_s2ca.reporting.tables import comparison_table, evaluation_table, write_comparison
@@ -103,22 +116,30 @@ def evaluate(
     if official and not edition:
         raise UserError("`official` needs `edition`, since that program reads only its labels")
     scoring = rules_named(rules or default_rules(edition), edition=edition, tolerance=tolerance)
+    scheme = _scheme(reference, predictions, edition=edition, dataset_json=dataset_json)
+    evaluator = load_official(edition) if official and edition else None
+    names = [METRICS_FILE, SUMMARY_FILE, *([OFFICIAL_CSV, OFFICIAL_JSON] if official else [])]
     folder = Path(output) if output else predictions / DEFAULT_FOLDER
-    result = evaluate_folders(
-        reference,
-        predictions,
-        output=folder,
-        scheme=_scheme(reference, predictions, edition=edition, dataset_json=dataset_json),
-        rules=scoring,
-        processes=processes,
-        keep_going=keep_going,
-        overwrite=overwrite,
-        official=load_official(edition) if official and edition else None,
-    )
+    pairs, unscored = pair_cases(reference, predictions)
+    with added_files(folder, names, overwrite=overwrite) as unfinished:
+        result = evaluate_cohort(pairs, scheme=scheme, rules=scoring, processes=processes)
+        result = CohortResult(result.metrics, sorted(unscored + result.problems))
+        if result.problems and not keep_going:
+            raise UserError(
+                describe_problems(result.problems, "`keep_going=True` scores the others")
+            )
+        if not result.metrics:
+            raise UserError(describe_problems(result.problems, "no case could be evaluated"))
+        write_results(
+            unfinished, result, rules=scoring, reference=reference, prediction=predictions
+        )
+        if evaluator is not None:
+            scored = [pair for pair in pairs if pair.case in result.metrics]
+            run_official(scored, unfinished, evaluator=evaluator)
     summaries = summarise_regions(result, scoring)
     cases = len(result.metrics)
     table = evaluation_table(summaries, rules=scoring, cases=cases)
-    return Evaluation(folder, summaries, cases, list(result.problems), table)
+    return Evaluation(folder, summaries, cases, result.problems, table)
 
 
 def compare(

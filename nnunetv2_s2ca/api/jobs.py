@@ -8,8 +8,9 @@ from os import PathLike
 from pathlib import Path
 
 from nnunetv2_s2ca.api.logger import report
+from nnunetv2_s2ca.core.nnunet import PREPROCESSED, find_dataset
 from nnunetv2_s2ca.jobs.backends import LocalBackend, SlurmBackend
-from nnunetv2_s2ca.jobs.folds import Model, find_dataset
+from nnunetv2_s2ca.jobs.folds import Model
 from nnunetv2_s2ca.jobs.prediction import predict_in_parts
 from nnunetv2_s2ca.jobs.scores import region_names, validation_dice
 from nnunetv2_s2ca.jobs.training import CrossValidation
@@ -71,7 +72,7 @@ def cross_validate(
     Raises:
         UserError: The dataset is not preprocessed, a fold does not exist, or SLURM does not answer.
     """
-    name = find_dataset(str(dataset))
+    name = find_dataset(dataset, PREPROCESSED).name
     models = [Model(name, configuration, trainer, plans) for trainer in trainers]
     regions = region_names(models[0])  # may raise, so before days of training
     outcome = train_folds(

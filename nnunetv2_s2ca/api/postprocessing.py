@@ -8,11 +8,15 @@ from pathlib import Path
 
 from nnunetv2_s2ca.brats.regions import find_dataset_json, scheme_of_dataset
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.postprocessing.fitting import Fitted
+from nnunetv2_s2ca.core.files import check_output_folder
+from nnunetv2_s2ca.core.lock import output_lock
+from nnunetv2_s2ca.postprocessing.fitting import Fitted, fit_rules
 from nnunetv2_s2ca.postprocessing.folders import postprocess_folder
+from nnunetv2_s2ca.postprocessing.out_of_fold import out_of_fold_pairs, preprocessed_folder
 from nnunetv2_s2ca.postprocessing.rules import papers_rules, read_rules
-from nnunetv2_s2ca.postprocessing.trained_model import fit_model
 from nnunetv2_s2ca.reporting.tables import fit_table
+
+DEFAULT_FILE = "s2ca_postprocessing.json"
 
 
 @dataclass(frozen=True)
@@ -121,20 +125,33 @@ def fit_postprocessing(
         UserError: A fold predicted a case that it was trained on, files are missing or damaged, or
             the output exists.
     """
-    optional = {
-        name: None if path is None else Path(path)
-        for name, path in (
-            ("reference", reference),
-            ("splits", splits),
-            ("output", output),
-            ("dataset_json", dataset_json),
+    model = Path(model)
+    if not model.is_dir():
+        raise UserError(f"{model} is not a folder; expected nnU-Net's folder of a trained model")
+    target = Path(output) if output else model / DEFAULT_FILE
+    if target.is_dir():
+        raise UserError(f"{target} is a folder; name a file for the rules (`output`)")
+    if target.exists() and not overwrite:
+        raise UserError(
+            f"{target} exists; pass `overwrite=True` to replace it, or name another file"
         )
-    }
-    path, fitted, missing = fit_model(
-        Path(model),
-        fill_holes=fill_holes,
-        processes=processes,
-        overwrite=overwrite,
-        **optional,
-    )
-    return FittedPostprocessing(path, fitted, missing)
+    check_output_folder(target.parent)
+    scheme = scheme_of_dataset(Path(dataset_json or find_dataset_json(model)))
+    if reference is None or splits is None:
+        folder = preprocessed_folder(model)
+        reference = reference or folder / "gt_segmentations"
+        splits = splits or folder / "splits_final.json"
+    with output_lock(target):
+        pairs, missing = out_of_fold_pairs(model, reference=Path(reference), splits=Path(splits))
+        fitted = fit_rules(pairs, scheme=scheme, fill_holes=fill_holes, processes=processes)
+        fitted.rules.write(
+            target,
+            fitted_on={
+                "model": str(model),
+                "splits": str(splits),
+                "cases": len(pairs),
+                "missing_folds": missing,
+            },
+            scores={"before": fitted.before.as_json(), "after": fitted.after.as_json()},
+        )
+    return FittedPostprocessing(target, fitted, missing)

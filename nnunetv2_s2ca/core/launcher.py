@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from typing import Any
 
 import psutil
 
@@ -29,17 +30,16 @@ GRACE = 10.0  # seconds between asking processes to end and killing them
 OWNER_INTERVAL = 0.5  # seconds between checks that the owners are alive
 
 
-def command_line(name: str, *arguments: object, owners: Sequence[int] = ()) -> tuple[str, ...]:
-    """The command line that runs a command of nnU-Net, or `s2ca`.
-
-    Start it in a session of its own (`start_new_session`), so that all its processes can be found.
+def command_line(name: str, *arguments: object, owner: int | None = None) -> tuple[str, ...]:
+    """The command line that runs a command of nnU-Net, or `s2ca`; it ends with this process.
 
     Args:
         name: The command, one of `ENTRY_POINTS`.
         arguments: The command's arguments.
-        owners: Process ids; the command ends as soon as one of these processes has ended.
+        owner: Another process with which the command ends.
     """
-    program = f"from {__name__} import launch; launch({name!r}, owners={list(owners)})"
+    owners = [os.getpid()] if owner is None else [os.getpid(), owner]
+    program = f"from {__name__} import launch; launch({name!r}, owners={owners})"
     return (sys.executable, "-c", program, *map(str, arguments))
 
 
@@ -53,10 +53,22 @@ def share_of_cores(cores: int | None) -> dict[str, str]:
     return {name: str(value) for name, value in (own | unset).items()}
 
 
+def start(
+    command: Sequence[str], environment: Mapping[str, str], **options: Any
+) -> subprocess.Popen:
+    """Start a command in a session of its own, by which `end` finds all its processes.
+
+    Args:
+        command: From `command_line`.
+        environment: Its environment variables.
+        options: Further ones of `subprocess.Popen`.
+    """
+    return subprocess.Popen(command, env=dict(environment), start_new_session=True, **options)
+
+
 def launch(name: str, *, owners: Sequence[int]) -> None:
     """Run the command in the new process; `command_line` calls this."""
-    if owners:
-        threading.Thread(target=_end_with, args=(owners,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(owners,), daemon=True).start()
     if CORES in os.environ:
         cores = int(os.environ[CORES])
         # With `-device cpu`, nnU-Net starts a thread for each core that it counts.

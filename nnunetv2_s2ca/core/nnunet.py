@@ -9,12 +9,19 @@ from nnunetv2_s2ca.core.errors import UserError
 
 RAW, PREPROCESSED, RESULTS = FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
+MADE_BY = {
+    RAW: "`s2ca convert`",
+    PREPROCESSED: "nnUNetv2_plan_and_preprocess",
+    RESULTS: "nnUNetv2_train",
+}
 
-def nnunet_folder(variable: str) -> Path:
+
+def nnunet_folder(variable: str, *, missing_ok: bool = False) -> Path:
     """One of nnU-Net's three folders.
 
     Args:
         variable: The environment variable that names it, one of `FOLDERS`.
+        missing_ok: Accept a folder that does not exist yet.
 
     Raises:
         UserError: The variable is not set, or does not name a readable folder.
@@ -28,6 +35,8 @@ def nnunet_folder(variable: str) -> Path:
     try:
         os.scandir(f"{folder}/.").close()  # the dot also tests the right to enter the folder
     except (FileNotFoundError, NotADirectoryError):
+        if missing_ok and not folder.exists():
+            return folder
         raise UserError(f"{variable} is {folder}, which is not a folder; create it first") from None
     except OSError as error:
         raise UserError(
@@ -36,18 +45,26 @@ def nnunet_folder(variable: str) -> Path:
     return folder
 
 
-def find_raw_dataset(dataset_id: int) -> Path:
-    """The folder of a dataset in nnUNet_raw.
+def find_dataset(name_or_id: int | str, variable: str) -> Path:
+    """The folder of a dataset in one of nnU-Net's three folders.
+
+    Args:
+        name_or_id: The dataset's id, or its whole name.
+        variable: One of `FOLDERS`.
 
     Raises:
         UserError: There is none, or more than one.
     """
-    raw = nnunet_folder(RAW)
-    folders = sorted(raw.glob(f"Dataset{dataset_id:03d}_*"))
-    if len(folders) != 1:
-        found = ", ".join(folder.name for folder in folders) or "none"
-        raise UserError(f"expected one dataset with the id {dataset_id} in {raw}; found {found}")
-    return folders[0]
+    base, wanted = nnunet_folder(variable), str(name_or_id)
+    number = f"Dataset{int(wanted):03d}_" if wanted.isdecimal() else f"{wanted}/"
+    found = [path for path in sorted(base.glob("Dataset*/")) if f"{path.name}/".startswith(number)]
+    if len(found) != 1:
+        names = ", ".join(path.name for path in found)
+        raise UserError(
+            f"{base} has {len(found) or 'no'} datasets for {wanted}"
+            + (f": {names}; expected one" if found else f"; run {MADE_BY[variable]} first")
+        )
+    return found[0]
 
 
 def check_id_is_free(name: str) -> None:

@@ -14,14 +14,13 @@ import psutil
 
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import write_text
+from nnunetv2_s2ca.core.launcher import command_line
 from nnunetv2_s2ca.core.paths import resolved
 from nnunetv2_s2ca.demo.picture import draw_predictions
 from nnunetv2_s2ca.demo.processes import (
     Job,
-    nnunet_command,
     nnunet_environment,
     run_jobs,
-    s2ca_command,
 )
 from nnunetv2_s2ca.demo.report import DemoResult, report_text
 from nnunetv2_s2ca.demo.scores import score_folder
@@ -135,7 +134,9 @@ class _Chain:
         for source, dataset_id in ((self.brats, DATASET_ID), (self.held_out, HELD_OUT_ID)):
             self._run_one(
                 f"convert_{dataset_id}",
-                s2ca_command("convert", "brats2019", source, "-d", dataset_id, "--overwrite"),
+                command_line(
+                    "s2ca", "convert", "brats2019", source, "-d", dataset_id, "--overwrite"
+                ),
             )
 
     def plan(self) -> None:
@@ -144,14 +145,12 @@ class _Chain:
         arguments = ("-d", DATASET_ID, "-c", CONFIGURATION, "-np", 1, "-npfp", 1)
         self._run_one(
             "plan_and_preprocess",
-            nnunet_command(
-                "nnUNetv2_plan_and_preprocess", *arguments, "--verify_dataset_integrity"
-            ),
+            command_line("nnUNetv2_plan_and_preprocess", *arguments, "--verify_dataset_integrity"),
             # planning takes this for its number of threads
             nnUNet_n_proc_DA="1",
         )
         # each fold would split by itself, and one could read what another is just writing
-        self._run_one("splits", s2ca_command("splits", "-d", DATASET_ID, "--overwrite"))
+        self._run_one("splits", command_line("s2ca", "splits", "-d", DATASET_ID, "--overwrite"))
 
     def train(self) -> None:
         # several folds at a time, since small patches gain little by more threads for one, and more
@@ -163,7 +162,7 @@ class _Chain:
         jobs = [
             Job(
                 f"fold {fold}",
-                nnunet_command(
+                command_line(
                     "nnUNetv2_train",
                     *(DATASET_ID, CONFIGURATION, fold, "-tr", settings.trainer),
                     *("-device", settings.device, "--c"),
@@ -181,7 +180,7 @@ class _Chain:
             *("-f", *self.settings.folds, "-device", self.settings.device),
             *("-npp", 0, "-nps", 0),  # no worker processes, which take longer to start
         )
-        self._run_one("predict", nnunet_command("nnUNetv2_predict", *arguments))
+        self._run_one("predict", command_line("nnUNetv2_predict", *arguments))
 
     def compare(self) -> DemoResult:
         result = DemoResult(

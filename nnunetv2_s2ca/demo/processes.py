@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.core.launcher import CORES, command_line, end
+from nnunetv2_s2ca.core.launcher import end, share_of_cores, start
+from nnunetv2_s2ca.core.nnunet import FOLDERS
 from nnunetv2_s2ca.core.signals import signals_as_exceptions
 
 STATUS_INTERVAL = 20.0  # seconds
@@ -30,16 +31,6 @@ class Job:
     log: Path
 
 
-def nnunet_command(name: str, *arguments: object) -> tuple[str, ...]:
-    """The command line of one of nnU-Net's commands, which ends with this process."""
-    return command_line(name, *arguments, owners=[os.getpid()])
-
-
-def s2ca_command(*arguments: object) -> tuple[str, ...]:
-    """The command line of `s2ca`, which ends with this process."""
-    return command_line("s2ca", *arguments, owners=[os.getpid()])
-
-
 def nnunet_environment(folder: Path, *, threads: int) -> dict[str, str]:
     """This process' environment, with nnU-Net's folders below `folder`, and frugal.
 
@@ -47,22 +38,16 @@ def nnunet_environment(folder: Path, *, threads: int) -> dict[str, str]:
         folder: holds nnUNet_raw, nnUNet_preprocessed and nnUNet_results, made if need be.
         threads: of PyTorch in each process.
     """
-    folders = {
-        name: folder / name for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
-    }
-    for path in folders.values():
-        path.mkdir(exist_ok=True)
-    own = {
-        **{name: str(path) for name, path in folders.items()},
+    own = share_of_cores(threads) | {
         "nnUNet_def_n_proc": "1",
-        "nnUNet_compile": "f",  # takes longer than these trainings
+        "nnUNet_compile": "f",  # compiling takes longer than these trainings
         "PYTHONUNBUFFERED": "1",  # the logs are read while they grow
-        # threads that wait let go of their core
-        "OMP_NUM_THREADS": str(threads),
-        CORES: str(threads),
-        "OMP_WAIT_POLICY": "PASSIVE",
+        "OMP_WAIT_POLICY": "PASSIVE",  # threads that wait release their core
     }
-    # Windows takes names for equal that differ in case, and would get them twice
+    for name in FOLDERS:
+        (folder / name).mkdir(exist_ok=True)
+        own[name] = str(folder / name)
+    # Windows does not distinguish capitals in names, and would get some twice
     replaced = {name.lower() for name in own}
     return {**{k: v for k, v in os.environ.items() if k.lower() not in replaced}, **own}
 
@@ -114,14 +99,13 @@ def run_jobs(
 
 def _start(job: Job, environment: Mapping[str, str], folder: Path) -> subprocess.Popen:
     with job.log.open("wb") as log:
-        return subprocess.Popen(
+        return start(
             job.command,
+            environment,
             cwd=folder,
-            env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
         )
 
 

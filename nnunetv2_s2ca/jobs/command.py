@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from submitit.helpers import DelayedSubmission
 
-from nnunetv2_s2ca.core.launcher import command_line, end, share_of_cores
+from nnunetv2_s2ca.core.launcher import command_line, end, share_of_cores, start
 from nnunetv2_s2ca.core.lock import Lock
 from nnunetv2_s2ca.core.signals import signals_as_exceptions
 
@@ -62,12 +62,10 @@ class NnUNetJob(ABC):
         environment = os.environ | share_of_cores(self.cores)
         if self.gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpu
-        owners = [os.getpid()] if self.owner is None else [os.getpid(), self.owner]
         with signals_as_exceptions():
-            process = subprocess.Popen(
-                command_line(*command, owners=owners),
-                env=environment,
-                start_new_session=True,
+            process = start(
+                command_line(*command, owner=self.owner),
+                environment,
                 pass_fds=[lock.descriptor] if lock else [],
             )
             try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json
+from nnunetv2_s2ca.core.nnunet import RESULTS, nnunet_folder
 
 
 class FoldState(Enum):
@@ -40,7 +40,7 @@ class Model:
     def folder(self) -> Path:
         """Its folder in `nnUNet_results`."""
         name = f"{self.trainer}__{self.plans}__{self.configuration}"
-        return nnunet_folder("nnUNet_results") / self.dataset / name
+        return nnunet_folder(RESULTS, missing_ok=True) / self.dataset / name
 
     def fold(self, fold: int) -> Path:
         """The folder of one of its folds."""
@@ -55,36 +55,6 @@ def fold_state(folder: Path) -> FoldState:
     checkpoints = ("checkpoint_latest.pth", "checkpoint_best.pth")
     started = any((folder / name).is_file() for name in checkpoints)
     return FoldState.STARTED if started else FoldState.NEW
-
-
-def find_dataset(name_or_id: str) -> str:
-    """Full name of a preprocessed dataset, from its name or id.
-
-    Raises:
-        UserError: There is none, or more than one.
-    """
-    base = nnunet_folder("nnUNet_preprocessed")
-    number = f"Dataset{name_or_id.lstrip('0'):0>3}_" if name_or_id.isdecimal() else None
-    names = sorted(path.name for path in base.glob("Dataset*") if path.is_dir())
-    found = [name for name in names if name == name_or_id or (number and name.startswith(number))]
-    if len(found) != 1:
-        raise UserError(
-            f"{base} has {len(found) or 'no'} datasets for {name_or_id}"
-            + (f": {', '.join(found)}" if found else "; run nnUNetv2_plan_and_preprocess first")
-        )
-    return found[0]
-
-
-def nnunet_folder(name: str) -> Path:
-    """One of nnU-Net's three folders, by the name of its environment variable.
-
-    Raises:
-        UserError: The variable is not set.
-    """
-    value = os.environ.get(name)
-    if not value:
-        raise UserError(f"{name} is not set; it names one of nnU-Net's three folders")
-    return Path(value)
 
 
 def _is_validated(validation: Path) -> bool:

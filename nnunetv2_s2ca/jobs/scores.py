@@ -11,7 +11,8 @@ from nnunetv2_s2ca.brats.regions import Region, scheme_of_dataset
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json
 from nnunetv2_s2ca.core.folds import fold_folders
-from nnunetv2_s2ca.jobs.folds import Model, nnunet_folder
+from nnunetv2_s2ca.core.nnunet import PREPROCESSED, nnunet_folder
+from nnunetv2_s2ca.jobs.folds import Model
 
 
 def region_names(model: Model) -> list[str]:
@@ -58,5 +59,5 @@ def _dice_of_summary(path: Path, regions: Sequence[Region]) -> list[float]:
 
 
 def _regions(model: Model) -> tuple[Region, ...]:
-    path = nnunet_folder("nnUNet_preprocessed") / model.dataset / "dataset.json"
+    path = nnunet_folder(PREPROCESSED) / model.dataset / "dataset.json"
     return scheme_of_dataset(path).regions

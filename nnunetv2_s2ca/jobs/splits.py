@@ -9,9 +9,8 @@ from pathlib import Path
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json, write_text
 from nnunetv2_s2ca.core.folds import read_splits
-from nnunetv2_s2ca.jobs.folds import Model, nnunet_folder
-
-RAW = "nnUNet_raw"
+from nnunetv2_s2ca.core.nnunet import PREPROCESSED, RAW, nnunet_folder
+from nnunetv2_s2ca.jobs.folds import Model
 
 
 def ensure_splits(model: Model) -> int:
@@ -23,7 +22,7 @@ def ensure_splits(model: Model) -> int:
     Raises:
         UserError: The dataset is not planned and preprocessed, or its split is damaged.
     """
-    folder = nnunet_folder("nnUNet_preprocessed") / model.dataset
+    folder = nnunet_folder(PREPROCESSED) / model.dataset
     splits = folder / "splits_final.json"
     if not splits.exists():
         from nnunetv2.utilities.crossval_split import generate_crossval_split

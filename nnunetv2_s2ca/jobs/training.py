@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import check_output_folder
 from nnunetv2_s2ca.core.lock import Lock, lock_fold, training_in
+from nnunetv2_s2ca.core.nnunet import RESULTS, nnunet_folder
 from nnunetv2_s2ca.jobs.backends import LocalBackend, SlurmBackend
 from nnunetv2_s2ca.jobs.command import NnUNetJob
-from nnunetv2_s2ca.jobs.folds import FoldState, Model, fold_state, nnunet_folder
+from nnunetv2_s2ca.jobs.folds import FoldState, Model, fold_state
 from nnunetv2_s2ca.jobs.local import run_locally
 from nnunetv2_s2ca.jobs.slurm import submit_to_slurm
 from nnunetv2_s2ca.jobs.splits import ensure_splits
@@ -91,7 +92,7 @@ def cross_validate(
         UserError: The dataset is not preprocessed, its split is damaged or lacks a fold, the
             results cannot be written, or SLURM cannot be reached.
     """
-    results = nnunet_folder("nnUNet_results")
+    results = nnunet_folder(RESULTS, missing_ok=True)
     check_output_folder(results)
     number = ensure_splits(models[0])
     chosen = range(number) if folds is None else list(dict.fromkeys(folds))

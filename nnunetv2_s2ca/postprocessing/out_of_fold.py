@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.folds import fold_folders, read_splits
+from nnunetv2_s2ca.core.nnunet import PREPROCESSED
 from nnunetv2_s2ca.evaluation.cohort import CasePair
 from nnunetv2_s2ca.evaluation.segmentations import find_segmentations
 
@@ -59,6 +61,22 @@ def out_of_fold_pairs(
         raise UserError("\n  ".join(["the folds are inconsistent:", *problems]))
     missing = [number for number in range(len(split)) if number not in folds]
     return [pairs[case] for case in sorted(pairs)], missing
+
+
+def preprocessed_folder(model: Path) -> Path:
+    """The folder in nnUNet_preprocessed of a trained model's dataset.
+
+    Raises:
+        UserError: There is none.
+    """
+    base = os.environ.get(PREPROCESSED)
+    dataset = model.resolve().parent.name
+    if base is None or not (Path(base) / dataset).is_dir():
+        raise UserError(
+            f"nnUNet_preprocessed is {base or 'not set'} and has no {dataset}, the dataset of "
+            f"{model}; name `reference` and `splits`"
+        )
+    return Path(base) / dataset
 
 
 def _problems_of_fold(

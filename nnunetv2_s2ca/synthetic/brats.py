@@ -1,9 +1,10 @@
-"""Synthetic patients on disk, laid out and named as the training set of BraTS 2019 is."""
+"""Synthetic patients on disk, laid out and named like the training set of BraTS 2019."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -33,42 +34,45 @@ def write_brats2019(
     first: int = 1,
     shape: tuple[int, int, int] = (64, 72, 56),
     spacing: float = 3.0,
-    with_segmentation: bool = True,
-    make: Callable[..., Patient] = make_patient,
 ) -> list[Path]:
-    """Write synthetic patients; every fourth of them is low grade.
+    """Write synthetic patients; every fourth is low grade.
 
     The files are `<folder>/{HGG,LGG}/BraTS19_SYN_001_1/BraTS19_SYN_001_1_{t1,t1ce,t2,flair,seg}
     .nii.gz` and `<folder>/name_mapping.csv`, the same bytes for the same arguments.
 
     Args:
-        folder: made if it does not exist.
-        patients: how many.
-        seed: a patient follows from it and from the patient's number.
-        first: number of the first patient.
-        shape: voxels (X, Y, Z), see `make_patient`.
-        spacing: mm.
-        with_segmentation: leave the `_seg` files out otherwise, as the validation set does.
-        make: draws a patient; called as `make_patient` is.
+        folder: Created if missing.
+        patients: Number of patients.
+        seed: Determines the patients, together with their numbers.
+        first: Number of the first patient.
+        shape: Voxels (X, Y, Z), see `make_patient`.
+        spacing: In mm.
 
     Returns:
         The folder of each patient.
     """
+    make = partial(make_patient, shape=shape, spacing=spacing)
+    return write_patients(folder, make, numbers=range(first, first + patients), seed=seed)
+
+
+def write_patients(
+    folder: Path, make: Callable[..., Patient], *, numbers: Iterable[int], seed: int
+) -> list[Path]:
+    """As `write_brats2019`, but `make(seed, grade=...)` makes the patients."""
     folder = Path(folder)
     rows: list[tuple[str, ...]] = []
     folders = []
-    for number in range(first, first + patients):
+    for number in numbers:
         grade: Grade = "LGG" if number % LOW_GRADE_EVERY == 0 else "HGG"
-        # numbers of neighbouring seeds must not meet
+        # so that neighbouring seeds have no patient in common
         own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-        patient = make(own_seed, shape=shape, spacing=spacing, grade=grade)
+        patient = make(own_seed, grade=grade)
         case = f"BraTS19_SYN_{number:03d}_1"
         target = folder / grade / case
         target.mkdir(parents=True, exist_ok=True)
-        for modality, image in patient.images.items():
-            _save(image, patient.affine, target / f"{case}_{modality}.nii.gz")
-        if with_segmentation:
-            _save(patient.segmentation, patient.affine, target / f"{case}_seg.nii.gz")
+        volumes: dict[str, NDArray] = {**patient.images, "seg": patient.segmentation}
+        for suffix, volume in volumes.items():
+            _save(volume, patient.affine, target / f"{case}_{suffix}.nii.gz")
         rows.append((grade, "NA", "NA", "NA", case))
         folders.append(target)
     with (folder / "name_mapping.csv").open("w", newline="", encoding="utf-8") as file:

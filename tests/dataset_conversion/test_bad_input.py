@@ -16,7 +16,7 @@ from nnunetv2_s2ca import cli
 from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.dataset_conversion import convert as convert_module
 from nnunetv2_s2ca.dataset_conversion.check import check_cases, describe
-from nnunetv2_s2ca.dataset_conversion.convert import convert
+from nnunetv2_s2ca.dataset_conversion.convert import Options, convert
 from nnunetv2_s2ca.dataset_conversion.record import RECORD, read_record
 from tests.damaged_nifti import UNREADABLE, colours
 from tests.dataset_conversion.made_up import AFFINE, SHAPE, save, write_case, write_download
@@ -39,7 +39,7 @@ def raw(nnunet_folders):
 
 
 def _convert(source, **options):
-    return convert(EDITION, source, processes=1, **options).folder
+    return convert(EDITION, source, Options(**options), processes=1).folder
 
 
 def _file(source, suffix):
@@ -381,7 +381,7 @@ def test_unknown_edition_lists_all(source, capsys):
 
 def test_msd_cannot_be_linked(tmp_path):
     with pytest.raises(cli.UserError, match="copy the"):
-        convert(EDITIONS["msd-task01"], tmp_path, link=True)
+        convert(EDITIONS["msd-task01"], tmp_path, Options(link=True))
 
 
 def test_mixed_endings_cannot_be_linked(source):

@@ -11,7 +11,7 @@ import pytest
 from nnunetv2_s2ca import cli
 from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.dataset_conversion import export as export_module
-from nnunetv2_s2ca.dataset_conversion.convert import convert
+from nnunetv2_s2ca.dataset_conversion.convert import Options, convert
 from tests.dataset_conversion.made_up import write_download
 
 EDITION = EDITIONS["brats2020"]
@@ -123,7 +123,7 @@ def test_export_names_the_file_that_it_cannot_write(dataset, tmp_path, monkeypat
 
 
 def test_export_names_the_image_that_a_link_lost(source, tmp_path, capsys):
-    dataset = convert(EDITION, source, processes=1, link=True).folder
+    dataset = convert(EDITION, source, Options(link=True), processes=1).folder
     lost = source / CASE / f"{CASE}_t1.nii.gz"
     lost.unlink()
     message = run(capsys, "export", "-d", 82, "-i", dataset / "labelsTr", "-o", tmp_path / "out")

@@ -16,7 +16,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2_s2ca import cli, export
 from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.dataset_conversion import as_module
-from nnunetv2_s2ca.dataset_conversion.convert import convert
+from nnunetv2_s2ca.dataset_conversion.convert import Options, convert
 from tests.dataset_conversion.made_up import (
     AFFINE,
     SHAPE,
@@ -35,7 +35,7 @@ def source(tmp_path):
 
 
 def _convert(name, source, **options):
-    return convert(EDITIONS[name], source, processes=1, **options).folder
+    return convert(EDITIONS[name], source, Options(**options), processes=1).folder
 
 
 @pytest.mark.parametrize("name", EDITIONS)
@@ -249,7 +249,7 @@ def test_prediction_of_an_unknown_case_keeps_its_geometry_if_allowed(
 def test_worker_processes_give_the_same(source, nnunet_folders):
     write_download(source, EDITIONS["brats2021"])
     alone = convert(EDITIONS["brats2021"], source, processes=1).folder
-    together = convert(EDITIONS["brats2021"], source, processes=2, dataset_id=500).folder
+    together = convert(EDITIONS["brats2021"], source, Options(dataset_id=500), processes=2).folder
     for path in alone.rglob("*.nii.gz"):
         twin = together / path.relative_to(alone)
         assert np.array_equal(nib.load(path).dataobj, nib.load(twin).dataobj)

@@ -24,9 +24,10 @@ from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.cli import main
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.lock import lock_fold, training_in
+from nnunetv2_s2ca.core.nnunet import PREPROCESSED, find_dataset
 from nnunetv2_s2ca.dataset_conversion.convert import convert
 from nnunetv2_s2ca.jobs.backends import LocalBackend, visible_gpus
-from nnunetv2_s2ca.jobs.folds import FoldState, Model, find_dataset, fold_state
+from nnunetv2_s2ca.jobs.folds import FoldState, Model, fold_state
 from nnunetv2_s2ca.jobs.splits import ensure_splits
 from nnunetv2_s2ca.jobs.training import TrainFold
 from tests.dataset_conversion.made_up import write_case
@@ -424,7 +425,7 @@ def test_an_unknown_dataset_is_named(nnunet, capsys):
     assert main(["crossval", "-d", "44", "-c", "3d_fullres", "-device", "cpu"]) == 1
     assert "44" in capsys.readouterr().err
     with pytest.raises(UserError, match="Dataset999"):
-        find_dataset("Dataset999_None")
+        find_dataset("Dataset999_None", PREPROCESSED)
 
 
 def test_a_missing_split_is_the_one_that_nnunet_would_make(nnunet):

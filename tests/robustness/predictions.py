@@ -56,7 +56,7 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 
 _LIMITED = """
 import resource, sys
-import nnunetv2_s2ca.evaluation.folders, nnunetv2_s2ca.postprocessing.trained_model
+import nnunetv2_s2ca.api.evaluation, nnunetv2_s2ca.api.postprocessing
 from nnunetv2_s2ca.cli import main
 
 kind, more = getattr(resource, sys.argv[1]), int(sys.argv[2])

@@ -18,7 +18,7 @@ import pytest
 from nnunetv2_s2ca import cli
 from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.dataset_conversion import convert as convert_module
-from nnunetv2_s2ca.dataset_conversion.convert import convert
+from nnunetv2_s2ca.dataset_conversion.convert import Options, convert
 from tests.dataset_conversion.made_up import AFFINE, SHAPE, write_case, write_download
 from tests.robustness.processes import (
     COMMAND,
@@ -310,7 +310,7 @@ def test_no_worker_outlives_a_killed_conversion_and_the_next_one_ends_well(
     assert cli.main(_command(source)) == 0
     assert [path.name for path in raw.iterdir()] == [NAME]
     undisturbed = convert(
-        EDITION, source, processes=1, dataset_id=500, say=lambda line: None
+        EDITION, source, Options(dataset_id=500), processes=1, say=lambda line: None
     ).folder
     assert _files(raw / NAME) == _files(undisturbed)
 

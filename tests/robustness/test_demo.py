@@ -125,9 +125,10 @@ def test_current_folder_that_is_gone_is_named(tmp_path, monkeypatch, capsys):
 def test_trainings_of_a_killed_demo_end(nnunet, calls, tmp_path):
     program = (
         "import os, pathlib\n"
-        "from nnunetv2_s2ca.demo.processes import Job, nnunet_command, run_jobs\n"
+        "from nnunetv2_s2ca.core.launcher import command_line\n"
+        "from nnunetv2_s2ca.demo.processes import Job, run_jobs\n"
         "options = ('Dataset043_Demo', '3d_fullres', 0, '-tr', 'nnUNetTrainerLong', '-p', 'p')\n"
-        "job = Job('fold', nnunet_command('nnUNetv2_train', *options), pathlib.Path('log'))\n"
+        "job = Job('fold', command_line('nnUNetv2_train', *options), pathlib.Path('log'))\n"
         "run_jobs([job], at_once=1, environment=os.environ, folder=pathlib.Path(), say=print)\n"
     )
     process = subprocess.Popen((sys.executable, "-c", program), cwd=tmp_path)

@@ -119,7 +119,7 @@ def test_a_model_that_is_missing_is_named_and_no_other_option_is_advised(tmp_pat
 
 
 def test_an_output_below_a_file_is_refused_before_anything_is_read(model, capsys, monkeypatch):
-    monkeypatch.setattr("nnunetv2_s2ca.postprocessing.trained_model.fit_rules", None)
+    monkeypatch.setattr("nnunetv2_s2ca.api.postprocessing.fit_rules", None)
     before = contents(model)
     assert fit(model, "-o", model / "dataset.json/rules.json") == 1
     assert "dataset.json is a file" in capsys.readouterr().err
@@ -130,7 +130,7 @@ def test_an_output_below_a_file_is_refused_before_anything_is_read(model, capsys
 def test_an_output_that_cannot_be_written_is_named_before_anything_is_read(
     model, capsys, monkeypatch
 ):
-    monkeypatch.setattr("nnunetv2_s2ca.postprocessing.trained_model.fit_rules", None)
+    monkeypatch.setattr("nnunetv2_s2ca.api.postprocessing.fit_rules", None)
     assert fit(model, "-o", "/proc/rules.json") == 1
     assert "/proc cannot be written" in capsys.readouterr().err
 

@@ -70,13 +70,3 @@ def test_another_seed_gives_other_patients(folder, tmp_path):
     (path,) = write_brats2019(tmp_path, patients=1, seed=1, **SIZE)
     name = f"{path.name}_seg.nii.gz"
     assert (path / name).read_bytes() != (folder / "HGG" / path.name / name).read_bytes()
-
-
-def test_validation_layout_has_no_segmentation(tmp_path):
-    (path,) = write_brats2019(tmp_path, patients=1, with_segmentation=False, **SIZE)
-    assert sorted(file.name.rpartition("_")[2] for file in path.iterdir()) == [
-        "flair.nii.gz",
-        "t1.nii.gz",
-        "t1ce.nii.gz",
-        "t2.nii.gz",
-    ]
