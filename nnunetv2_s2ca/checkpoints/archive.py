@@ -1,4 +1,4 @@
-"""Checks of a checkpoint's file before its content is read: its kind, its sizes, its checksums."""
+"""Check a checkpoint's file before reading it: format, sizes, checksums."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nnunetv2_s2ca.core.text import excerpt
 
 ZIP_MAGIC = b"PK\x03\x04"
 
-# what `zipfile` raises for archives that are damaged, encrypted, or packed in an unknown way
+# what `zipfile` raises for damaged, encrypted or otherwise unreadable archives
 ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -25,14 +25,14 @@ ZIP_ERRORS = (
 
 
 def check_archive(path: Path) -> None:
-    """Refuse a file that cannot be read safely and as it was written.
+    """Refuse a damaged archive, or one that would inflate.
 
-    PyTorch's reader looks at no checksum, and inflates whatever an archive announces. Files of its
-    older format are no archives and have no checksums; of them, only the kind is checked.
+    PyTorch's reader ignores checksums and inflates whatever an archive announces. Files of its
+    older format are not archives and have no checksums, so only their first bytes are checked.
 
     Raises:
-        UserError: It is no regular file, or an archive that is damaged or announces more than it
-            holds.
+        UserError: It is not a regular file, or is an archive that is damaged or announces more than
+            it holds.
     """
     check_regular_file(path)
     try:
@@ -51,20 +51,19 @@ def check_archive(path: Path) -> None:
 
 
 def damaged_file(path: Path, reason: str) -> UserError:
-    """The error for a file that is not as PyTorch wrote it, if it ever did."""
+    """The error for a file that PyTorch did not write, or that has changed since."""
     return UserError(
-        f"{path} is no PyTorch checkpoint, or a damaged one ({excerpt(reason)}). Compare its size "
-        "with the source's, and download it again"
+        f"{path} is not a PyTorch checkpoint, or is damaged ({excerpt(reason)}). Compare its "
+        "size with the source's, and download it again"
     )
 
 
 def _check_sizes(path: Path, archive: zipfile.ZipFile) -> None:
-    """PyTorch does not compress; an archive that would grow is none of its files."""
+    """Refuse an archive that would inflate: PyTorch does not compress its files."""
     announced = sum(entry.file_size for entry in archive.infolist())
     size = path.stat().st_size
     if announced > size:
         raise UserError(
-            f"{path} has {size:,} bytes, but its entries would inflate to {announced:,}; PyTorch "
-            "compresses nothing, so that this is no checkpoint as it was saved. Ask for the "
-            "original file"
+            f"{path} has {size:,} bytes, but its entries would inflate to {announced:,}. PyTorch "
+            "does not compress, so this is not the file that was saved; ask for the original"
         )

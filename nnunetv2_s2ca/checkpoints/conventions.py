@@ -1,4 +1,4 @@
-"""From the authors' order of channels to nnU-Net's: the first convolutions and the heads."""
+"""Reorder channels from the authors' convention to nnU-Net's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INPUTS = ("t1", "t1ce", "t2", "flair")
 AUTHORS_OUTPUTS = ("background", "ET", "TC", "WT")
 OUTPUTS = ("WT", "TC", "ET")
 
-# what of the first residual block sees the input's channels, and on which axis of its weights
+# weights of the first residual block that see the input channels → their axis
 INPUT_AXES = {
     "encoder.stages.0.unit1.depthwise.weight": 0,
     "encoder.stages.0.unit1.pointwise.weight": 1,
@@ -25,11 +25,11 @@ HEADS = "decoder.seg_layers."
 def to_nnunet_channels(checkpoint: TranslatedCheckpoint) -> dict[str, Tensor]:
     """The weights for inputs T1, T1ce, T2, FLAIR and outputs WT, TC, ET.
 
-    The authors' network takes t1, t2, t1ce, flair and gives background, ET, TC, WT, all through a
-    sigmoid of their own, so that the background can be left out.
+    The authors' network takes t1, t2, t1ce, flair and returns background, ET, TC, WT, each through
+    its own sigmoid, so the background can be dropped.
 
     Raises:
-        UserError: if the network has other inputs or outputs than the authors'.
+        UserError: The network's inputs or outputs differ from the authors'.
     """
     architecture = checkpoint.architecture
     found = (architecture.input_channels, architecture.num_classes)

@@ -1,4 +1,4 @@
-"""`s2ca import-checkpoint --describe`: what a file of the authors holds."""
+"""Describe a checkpoint of the authors."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from nnunetv2_s2ca.checkpoints.reading import read_checkpoint
 
 
 def describe_checkpoint(file: Path, *, trust: bool = False) -> str:
-    """What one of the authors' files holds, in a few lines.
+    """What a checkpoint of the authors holds, in a few lines.
 
     Raises:
-        UserError: if it is not S2CA-Net's.
+        UserError: It is not a checkpoint of S2CA-Net.
     """
     checkpoint = read_checkpoint(file, trust=trust)
     translated = translate_checkpoint(checkpoint)
@@ -25,9 +25,8 @@ def describe_checkpoint(file: Path, *, trust: bool = False) -> str:
         if checkpoint.keys
         else "a state dict",
         "saved from": "DataParallel" if checkpoint.parallel else "the network itself",
-        "epoch": "not told" if checkpoint.epoch is None else str(checkpoint.epoch),
-        "entries": f"{len(checkpoint.weights)}, of which a forward pass uses "
-        f"{len(translated.weights)}",
+        "epoch": "unknown" if checkpoint.epoch is None else str(checkpoint.epoch),
+        "entries": f"{len(checkpoint.weights)}; a forward pass uses {len(translated.weights)}",
         "parameters": f"{parameters:,} in use",
         "input": f"{architecture.input_channels} channels, patches of {patch_size}",
         "output": f"{architecture.num_classes} channels",

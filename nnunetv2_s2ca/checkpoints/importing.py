@@ -1,4 +1,4 @@
-"""`s2ca import-checkpoint`: the authors' files as a model that nnU-Net predicts with."""
+"""Turn the authors' checkpoints into a model for nnU-Net."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from nnunetv2_s2ca.core.folders import check_apart, replaced_folder
 
 MODEL_NAME = f"{TRAINER}__{PLANS_NAME}__{CONFIGURATION}"
 DATASET_NAME = re.compile(r"Dataset\d{3}_[^/\\\0]+")  # one folder, of any name
-# where neither the user nor the path names a dataset; plain prediction never asks for it
+# if neither the user nor the path names a dataset; prediction from a model folder ignores it
 NO_DATASET = "Dataset999_S2CAImported"
 
 
@@ -44,20 +44,19 @@ def import_checkpoints(
     """Turn the authors' files into the folds 0, 1, … of one nnU-Net model.
 
     Args:
-        files: the authors' files, all of one architecture.
-        output: the model's folder; in nnU-Net's place below it, if it is a folder
-            `DatasetXXX_Name`; in nnU-Net's place for `dataset`, if None or nnU-Net's folder of
-            results.
-        dataset: id or name of the dataset that the model is for, known to nnU-Net if an id.
-        trust: see `read_checkpoint`.
-        overwrite: replace a model that was imported before.
+        files: The authors' files, all of one architecture.
+        output: The model's folder, or a folder `DatasetXXX_Name` to put it in. If it is None or
+            nnUNet_results, the model goes to the place of `dataset` in nnUNet_results.
+        dataset: Id or name of the model's dataset; nnU-Net must know an id.
+        trust: See `read_checkpoint`.
+        overwrite: Replace a model that was imported before.
 
     Returns:
         The model's folder.
 
     Raises:
-        UserError: if a file is not what it should be, or the folder exists or holds anything but
-            an imported model; then nothing is written.
+        UserError: A file is damaged or holds something else, or the folder exists and cannot be
+            replaced; nothing is written.
     """
     if output is not None:
         check_output_folder(output.parent)
@@ -85,7 +84,7 @@ def prediction_command(folder: Path) -> str:
 
 
 def _write_model(folder: Path, files: Sequence[Path], *, dataset: str, trust: bool) -> None:
-    """Write the folder of a model, one file after the other, so that one is in memory at a time."""
+    """Write a model's folder; only one file is in memory at a time."""
     first: Architecture | None = None
     for fold, file in enumerate(files):
         translated = translate_checkpoint(read_checkpoint(file, trust=trust))
@@ -97,8 +96,8 @@ def _write_model(folder: Path, files: Sequence[Path], *, dataset: str, trust: bo
             write_model_files(folder, architecture, dataset=dataset, source=source)
         elif architecture != first:
             raise UserError(
-                f"{file} holds another network than {files[0]}, so that they cannot be folds of "
-                f"one model; import them one by one. {_differences(architecture, first)}"
+                f"{file} and {files[0]} hold different networks, which cannot be folds of one "
+                f"model; import them separately. {_differences(architecture, first)}"
             )
         write_fold(folder, fold, weights=weights, architecture=architecture)
     write_manifest(folder)
@@ -121,11 +120,10 @@ def _dataset_name(dataset: str | None, output: Path | None) -> str:
     if DATASET_NAME.fullmatch(dataset):
         return dataset
     unknown = UserError(
-        f"`dataset={dataset}`: nnU-Net knows no such dataset; give the id of one that lies in "
-        "nnUNet_raw, nnUNet_preprocessed or nnUNet_results, or a whole name like "
-        "Dataset043_BraTS2019"
+        f"`dataset={dataset}`: nnU-Net has no such dataset; name the id of one in nnUNet_raw, "
+        "nnUNet_preprocessed or nnUNet_results, or a full name such as Dataset043_BraTS2019"
     )
-    if not dataset.isdecimal():  # nnU-Net takes anything that starts as a name for one
+    if not dataset.isdecimal():  # nnU-Net accepts anything that starts like a name
         raise unknown
     try:
         return str(maybe_convert_to_dataset_name(dataset))
@@ -140,7 +138,7 @@ def _model_folder(output: Path | None, dataset: str | None) -> Path:
         output = output.absolute()
         return output / MODEL_NAME if DATASET_NAME.fullmatch(output.name) else output
     if dataset is None:
-        raise UserError("name a place for the model: `output`, or `dataset`")
+        raise UserError("name a folder for the model (`output`) or its `dataset`")
     if not nnUNet_results.is_set():
         raise UserError("nnUNet_results is not set; set it, or name a folder (`output`)")
     return Path(get_output_folder(dataset, TRAINER, PLANS_NAME, CONFIGURATION)).absolute()

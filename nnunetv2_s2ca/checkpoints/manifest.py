@@ -1,4 +1,4 @@
-"""The list of the files that an import wrote, which tells its model from all other folders."""
+"""The list of files that an import wrote, by which its model is recognised."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def write_manifest(folder: Path) -> None:
 
 
 def check_own_files(folder: Path) -> None:
-    """Refuse to replace a folder that holds anything but what an import wrote.
+    """Refuse to replace a folder unless all its files are from an import.
 
     Raises:
-        UserError: It has no manifest, or something in it is not as the manifest says.
+        UserError: It has no manifest, or a file or folder differs from the manifest.
     """
     try:
         known = read_json(folder / MANIFEST)["sha256"]

@@ -1,4 +1,4 @@
-"""A model folder of nnU-Net around weights that come from elsewhere."""
+"""Write an nnU-Net model folder for imported weights."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from nnunetv2_s2ca.training.trainer import nnUNetTrainerS2CA
 
 TRAINER = nnUNetTrainerS2CA.__name__
 CONFIGURATION = "3d_fullres"
-# a name of its own, so that it stands beside nnU-Net's plans for the same dataset
+# not nnU-Net's name, so that both can exist for one dataset
 PLANS_NAME = "S2CAImportedPlans"
 
 # BraTS as the authors padded it: voxels of 1 mm on x, y, z
@@ -43,13 +43,13 @@ REFERENCE = "Zhou et al., IEEE TMI 2024, doi 10.1109/TMI.2024.3368531"
 def write_model_files(
     folder: Path, architecture: Architecture, *, dataset: str, source: str
 ) -> None:
-    """Write what stands beside the folds.
+    """Write the model's files outside the folds.
 
     Args:
-        folder: the model's folder, which exists.
-        architecture: of the network, as in the authors' file.
-        dataset: name of the dataset, as nnU-Net spells it.
-        source: where the weights are from, for the description.
+        folder: The model's existing folder.
+        architecture: The network's architecture, as in the authors' file.
+        dataset: Full name of the dataset.
+        source: Origin of the weights, for the description.
     """
     generate_dataset_json(
         str(folder),
@@ -65,7 +65,7 @@ def write_model_files(
         converted_by=IMPORTER,
     )
     _write_json(folder / "plans.json", make_plans(architecture, dataset=dataset))
-    # nnU-Net's export wants one of every model
+    # nnU-Net's export requires one
     fingerprint = {"spacings": [[1.0] * 3], "shapes_after_crop": [EXTENT]}
     _write_json(folder / "dataset_fingerprint.json", fingerprint)
 
@@ -80,17 +80,17 @@ def write_fold(
     """Write one fold of a model whose plans and dataset.json are there.
 
     Args:
-        model_folder: the model's folder.
-        fold: number of the fold.
-        weights: state dict of the network.
-        architecture: of the network, as in the authors' file.
+        model_folder: The model's folder.
+        fold: Number of the fold.
+        weights: State dict of the network.
+        architecture: The network's architecture, as in the authors' file.
 
     Raises:
-        OSError: if the disk takes no more.
+        OSError: The disk is full.
     """
     folder = model_folder / f"fold_{fold}"
     (folder / "validation").mkdir(parents=True)
-    # nnU-Net's export wants these of every fold
+    # nnU-Net's export requires these
     summary: dict[str, Any] = {"foreground_mean": {}, "mean": {}, "metric_per_case": []}
     _write_json(folder / "validation" / "summary.json", summary)
     _draw_progress(folder / "progress.png", "Imported weights.\nNot trained here.")
@@ -104,12 +104,12 @@ def write_fold(
     checkpoint = _make_checkpoint(weights, architecture, init_args)
     try:
         torch.save(checkpoint, folder / "checkpoint_final.pth")
-    except RuntimeError as error:  # all that PyTorch says of a full disk
+    except RuntimeError as error:  # PyTorch says no more about a full disk
         raise OSError("PyTorch could not save the weights; is the disk full?") from error
 
 
 def make_plans(architecture: Architecture, *, dataset: str) -> dict[str, Any]:
-    """The plans by which nnU-Net treats a patient as the authors' program does."""
+    """Plans with which nnU-Net preprocesses as the authors' program does."""
     patch_size = architecture.patch_size
     resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
     configuration = {
@@ -142,7 +142,7 @@ def make_plans(architecture: Architecture, *, dataset: str) -> dict[str, Any]:
         "original_median_spacing_after_transp": [1.0] * 3,
         "original_median_shape_after_transp": EXTENT,
         "image_reader_writer": "SimpleITKIO",
-        # nnU-Net reads z, y, x; the authors' network knows x, y, z
+        # nnU-Net reads z, y, x; the authors' network expects x, y, z
         "transpose_forward": [2, 1, 0],
         "transpose_backward": [2, 1, 0],
         "configurations": {CONFIGURATION: configuration},
@@ -155,8 +155,8 @@ def make_plans(architecture: Architecture, *, dataset: str) -> dict[str, Any]:
 def _make_checkpoint(
     weights: Mapping[str, Tensor], architecture: Architecture, init_args: dict[str, Any]
 ) -> dict[str, Any]:
-    """What the trainer would save before its first iteration, had it these weights."""
-    # the trainer's, for `nnUNetv2_train --val`
+    """The checkpoint that the trainer would save before its first iteration."""
+    # `nnUNetv2_train --val` loads it
     optimizer = torch.optim.Adam(architecture.build().parameters(), 1e-3, weight_decay=1e-5)
     return {
         "network_weights": dict(weights),

@@ -1,7 +1,7 @@
-"""From our names of the network's entries to those in the authors' state dicts.
+"""Translate our names of the network's weights to the authors'.
 
-Their program numbers a level and a side: `conv2_0` is level 2 of the encoder, `conv2_1` level 2 of
-the decoder. Each rule below rewrites one part or one prefix of a name.
+Theirs number the level and the side: `conv2_0` is level 2 of the encoder, `conv2_1` level 2 of the
+decoder. Each rule below rewrites one part or one prefix of a name.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-# Parts of modules, under the names of the modules that have them.
+# parts of modules
 _PARTS = (
     # residual blocks
     (r"\.unit(\d)\.depthwise\.", r".conv\1.dwconv."),
@@ -25,7 +25,7 @@ _PARTS = (
     (r"\.psi\.1\.", ".psi.0.norm."),
     (r"\.(channel|channel_attention)\.reduce\.", r".\1.fc.0."),
     (r"\.(channel|channel_attention)\.expand\.", r".\1.fc.2."),
-    # global branches, which we name by the length of the axis that they fold
+    # global branches; our names hold the length of the folded axis
     (r"(\.branches\.\d)\.squeeze\.\d+\.", r"\1.conv1x1_down."),
     (r"(\.branches\.\d)\.expand\.\d+\.", r"\1.conv1x1_up."),
     (r"(\.branches\.\d)\.embed\.", r"\1.poolformer.patch_embed.proj."),
@@ -56,13 +56,13 @@ _PARTS = (
     (r"(\.deform_conv)\.spatial_attention\.", r"\1.att."),
 )
 
-# Whole modules, by the prefix of their entries.
+# whole modules, by prefix
 _MODULES = (
     (r"encoder\.stages\.(\d)\.", r"backbone.conv\1_0."),
     (r"encoder\.branches\.(\d)\.", r"backbone.former\1_0."),
     (r"decoder\.stages\.(\d)\.", r"conv\1_1."),
     (r"decoder\.branches\.(\d)\.", r"former\1_1."),
-    # by the level below, which gates, and their own
+    # theirs hold the level below, which gates, and the level itself
     (r"decoder\.gates\.0\.", "gate1_0."),
     (r"decoder\.gates\.1\.", "gate2_1."),
     (r"decoder\.gates\.2\.", "gate3_2."),
@@ -85,9 +85,10 @@ _MODULES = (
 
 
 def authors_name(name: str) -> str:
-    """The authors' name of an entry in our network's state dict, or of a prefix like `skips.up.`.
+    """The authors' name of an entry of our state dict, or of a prefix such as `skips.up.`.
 
-    Each name has one of its own, so long as a level's folded axes have one length, as theirs.
+    Names stay distinct if all folded axes of a level have the same length, as in the authors' cubic
+    patches.
     """
     for pattern, replacement in _PARTS:
         name = re.sub(pattern, replacement, name)
@@ -97,10 +98,13 @@ def authors_name(name: str) -> str:
 
 
 def unused_names(names: Collection[str]) -> set[str]:
-    """What the authors' network holds beside these, all of its names in use, and never calls.
+    """The entries of the authors' network that its forward pass never uses.
 
-    Activations of layers that are built with one, and a convolution in the shortcut of every
-    residual block, also where the block keeps channels and resolution.
+    These are activations of layers, and a convolution in each residual block's shortcut even where
+    the block keeps channels and resolution.
+
+    Args:
+        names: All entries in use, under the authors' names.
     """
     unused: set[str] = set()
     for name in names:

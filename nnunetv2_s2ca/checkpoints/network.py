@@ -1,4 +1,4 @@
-"""The network that a state dict belongs to, found from the authors' names and shapes."""
+"""Infer the network from the names and shapes of the authors' state dict."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 @dataclass(frozen=True)
 class Architecture:
-    """What a state dict says of its network; the authors know only cubes and strides of 2."""
+    """The network of a state dict; the authors' networks have cubic patches and strides of 2."""
 
     input_channels: int
     num_classes: int
@@ -35,17 +35,17 @@ class Architecture:
     decoder_branches: tuple[tuple[int, int], ...]
 
     def network_arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `S2CANet` by which this network differs from another."""
+        """Keyword arguments of `S2CANet` that plans and dataset do not determine."""
         return {
             "features_per_stage": self.features_per_stage,
             "encoder_branches": self.encoder_branches,
             "decoder_branches": self.decoder_branches,
-            # all weights of the authors were trained with it
+            # as in the authors' program
             "swap_axes": True,
         }
 
     def build(self) -> S2CANet:
-        """The network without memory for its weights, to compare names and shapes with."""
+        """The network on the meta device, for its names and shapes."""
         with torch.device("meta"):
             return S2CANet(
                 self.input_channels,
@@ -56,7 +56,7 @@ class Architecture:
             )
 
 
-# of the authors' files; what a file lacks is listed as it is there
+# the released network; its sizes serve where a file lacks entries
 RELEASED = Architecture(
     input_channels=4,
     num_classes=4,
@@ -69,7 +69,7 @@ RELEASED = Architecture(
 
 @dataclass(frozen=True)
 class TranslatedCheckpoint:
-    """A complete float32 state dict of `S2CANet` from a file; channels are still the authors'."""
+    """A complete float32 state dict of `S2CANet` from a file, in the authors' channel order."""
 
     path: Path
     weights: dict[str, Tensor]
@@ -77,11 +77,11 @@ class TranslatedCheckpoint:
 
 
 def translate_checkpoint(checkpoint: AuthorsCheckpoint) -> TranslatedCheckpoint:
-    """Find a file's architecture, and bring its weights under our names.
+    """Infer a file's architecture and rename its weights.
 
     Raises:
-        UserError: if the file is not S2CA-Net's; lists what is missing, left over, of a wrong
-            shape, no weights, or not finite.
+        UserError: The file does not fit S2CA-Net; lists entries that are missing, unknown, of a
+            wrong shape, not weights, or not finite.
     """
     found = checkpoint.weights
     hollow = [name for name, tensor in found.items() if _is_hollow(tensor)]
@@ -94,11 +94,11 @@ def translate_checkpoint(checkpoint: AuthorsCheckpoint) -> TranslatedCheckpoint:
         architecture = _find_architecture(found)
         network = architecture.build().state_dict()
     except (ArithmeticError, IndexError, RuntimeError, ValueError) as error:
-        reason = f"from whose sizes no S2CA-Net can be made ({excerpt(str(error))})"
+        reason = f"whose sizes fit no S2CA-Net ({excerpt(str(error))})"
         raise _not_s2ca_net(checkpoint, reason) from error
     ours = {authors_name(name): name for name in network}
     if ours.keys().isdisjoint(found):
-        raise _not_s2ca_net(checkpoint, "none of which S2CA-Net's authors have")
+        raise _not_s2ca_net(checkpoint, "none of them S2CA-Net's")
     expected = {name: network[our_name] for name, our_name in ours.items()}
     given = {name: found[name] for name in expected if name in found}
     known = expected.keys() | unused_names(expected)
@@ -108,25 +108,25 @@ def translate_checkpoint(checkpoint: AuthorsCheckpoint) -> TranslatedCheckpoint:
         for name, tensor in given.items()
         if name not in strange
     }
-    trouble = {
+    problems = {
         "missing": [name for name in expected if name not in given],
-        "left over": [excerpt(name) for name in found if name not in known],
+        "unknown": [excerpt(name) for name in found if name not in known],
         "of a wrong shape": [
             f"{name} {excerpt(str(list(tensor.shape)))} instead of {list(expected[name].shape)}"
             for name, tensor in given.items()
             if tensor.shape != expected[name].shape
         ],
-        "of a kind that is no weight": [
+        "not a weight": [
             f"{name} ({found[name].dtype}, {found[name].layout}, on {found[name].device})"
             for name in strange
         ],
         # also what float32 cannot hold
         "not finite": [name for name, tensor in weights.items() if not tensor.isfinite().all()],
     }
-    if any(trouble.values()):
+    if any(problems.values()):
         lines = [
             f"{len(names)} {kind}: {_enumerate(names, limit=LISTED)}"
-            for kind, names in trouble.items()
+            for kind, names in problems.items()
             if names
         ]
         raise UserError(
@@ -146,9 +146,9 @@ def _not_s2ca_net(checkpoint: AuthorsCheckpoint, why: str) -> UserError:
 
 
 def _is_hollow(tensor: Tensor) -> bool:
-    """Whether a tensor repeats numbers of its storage, so that its shape costs nothing to claim."""
+    """Whether a tensor's shape claims more numbers than its storage has."""
     if tensor.layout is not torch.strided or tensor.is_meta:
-        return False  # no weight
+        return False  # not a weight
     return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
 
 
@@ -158,16 +158,16 @@ def _is_weight(tensor: Tensor, expected: Tensor) -> bool:
 
 
 def _find_architecture(weights: Mapping[str, Tensor]) -> Architecture:
-    """The network of these sizes; for what no entry tells, the released one's."""
+    """Infer the network; sizes that no entry shows are the released network's."""
     encoder, decoder = r"backbone\.former{}_0", r"former{}_1"
-    # of a branch that is missing, the one across says most
+    # for a missing branch, the one on the other side is the best guess
     encoder_default = _find_branches(weights, decoder, RELEASED.decoder_branches)
     decoder_default = _find_branches(weights, encoder, RELEASED.encoder_branches)
     patch_size = RELEASED.patch_size
     level = BRANCH_LEVELS[0]
     squeeze = _first(weights, rf"(backbone\.)?former{level}_\d\.conv1x1_down\.weight")
     if squeeze is not None:
-        # the fold at this level is as long as the patch, divided by the strides so far
+        # the folded axis is as long as the patch divided by the strides down to this level
         patch_size = (squeeze.shape[1] // squeeze.shape[0] * 2**level,) * 3
     inputs = r"backbone\.conv0_0\.conv1\.dwconv\.weight"
     return Architecture(
@@ -200,7 +200,7 @@ def _find_branches(
 
 
 def _size(weights: Mapping[str, Tensor], pattern: str, default: int) -> int:
-    """Length of the first axis of what a pattern matches first; the default if it matches none."""
+    """Length of the first axis of the first match; the default if there is none."""
     tensor = _first(weights, pattern)
     return default if tensor is None else tensor.shape[0]
 

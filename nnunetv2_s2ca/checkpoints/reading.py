@@ -1,4 +1,4 @@
-"""Reading the authors' files, without running what a file might bring along."""
+"""Read the authors' files without running code in them."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from nnunetv2_s2ca.core.text import excerpt
 LATEST_EPOCH = 10**9
 WEIGHTS = "net"  # the key of the state dict in the authors' files
 PARALLEL = "module."
-# what PyTorch's files begin with: a zip archive's header, or a number pickled by any protocol
+# how PyTorch's files begin: with a zip header, or a number pickled by some protocol
 TORCH_MAGIC = (ZIP_MAGIC, *(pickle.dumps(MAGIC_NUMBER, protocol=n) for n in range(2, 6)))
 
 
 @dataclass(frozen=True)
 class AuthorsCheckpoint:
-    """A file of the authors: its weights under their names, and what else it holds."""
+    """A file of the authors: weights under the authors' names, and metadata."""
 
     path: Path
     weights: dict[str, Tensor]
-    parallel: bool  # saved from DataParallel; the prefix is off the names already
-    keys: tuple[str, ...]  # of the dict around the weights; none for a bare state dict
+    parallel: bool  # saved from DataParallel; its prefix is removed from the names
+    keys: tuple[str, ...]  # of the dict around the weights; empty for a bare state dict
     epoch: int | None
 
 
@@ -41,11 +41,11 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> AuthorsCheckpoint:
     """Read one of the authors' files: a dict with `net`, or a bare state dict.
 
     Args:
-        path: the file.
-        trust: let a file that holds more than weights run the code that it brings.
+        path: The file.
+        trust: Also read files that hold more than weights, which can run code.
 
     Raises:
-        UserError: if the file cannot be read, needs trust, or holds no state dict.
+        UserError: The file cannot be read, needs trust, or holds no state dict.
     """
     content = _load(path, trust=trust)
     wrapped = isinstance(content, Mapping) and WEIGHTS in content
@@ -56,7 +56,7 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> AuthorsCheckpoint:
             f"with the state dict under `{WEIGHTS}`, or a bare state dict"
         )
     prefix = ""
-    # more than one, if wrapped more than once
+    # may be wrapped more than once
     while all(name.startswith(prefix + PARALLEL) for name in weights):
         prefix += PARALLEL
     epoch = content.get("epoch") if wrapped else None
@@ -73,7 +73,7 @@ def _load(path: Path, *, trust: bool) -> Any:
     check_archive(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle's versions; what cannot be read, raises
+            warnings.simplefilter("ignore")  # about pickle versions
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
@@ -93,32 +93,32 @@ def _load(path: Path, *, trust: bool) -> Any:
         ) from error
     except MemoryError as error:
         raise _too_large(path) from error
-    except Exception as error:  # likewise
+    except Exception as error:  # as above
         raise _damaged(path, error) from error
 
 
 def _has_torch_format(path: Path) -> bool:
-    """Whether PyTorch wrote the file; it would read, and so run, any other pickle too."""
+    """Whether PyTorch wrote the file; `torch.load` would also run any other pickle."""
     with path.open("rb") as file:
         beginning = file.read(max(map(len, TORCH_MAGIC)))
     return beginning.startswith(TORCH_MAGIC)
 
 
 def _refused(path: Path, error: Exception) -> UserError:
-    # a class or function, or an instruction of a pickle's version that weights are not saved with
+    # a class or function, or an instruction of a pickle protocol that PyTorch does not use
     needs = re.search(
         r"(?:GLOBAL|Unsupported class) ([\w.]+)|(Unsupported operand \d+)", str(error)
     )
     if needs is None:
         return _damaged(path, error)
     return UserError(
-        f"{path} holds more than weights ({excerpt(needs[1] or needs[2])}): reading it could run "
-        f"any code that its maker put in. If you trust its maker, use `trust=True`"
+        f"{path} holds more than weights ({excerpt(needs[1] or needs[2])}): reading it can run "
+        f"any code that its author put in. If you trust its author, pass `trust=True`"
     )
 
 
 def _damaged(path: Path, error: Exception) -> UserError:
-    # behind PyTorch's long advice to read with less care, if there, and before more of it
+    # without PyTorch's long advice to turn off the safe mode
     reason = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
     reason = re.split(r"\n|\. ", reason.strip())[0] or "it ends too early"
     return damaged_file(path, f"{type(error).__name__}: {reason}")
@@ -147,5 +147,5 @@ def _describe(content: Any) -> str:
 
 
 def _key(key: Any) -> str:
-    # another type's text can be endless: a tuple may hold itself many times over
+    # the text of other types can be endless, as of a tuple that holds itself
     return excerpt(key) if isinstance(key, str) else f"a {type(key).__name__}"

@@ -31,7 +31,7 @@ from nnunetv2_s2ca.synthetic.brats import write_brats2019
 DATASET_ID, HELD_OUT_ID = 43, 44
 CONFIGURATION = "3d_fullres"
 FINGERPRINT = "nnunetv2_s2ca.demo.fingerprint"
-TRAINING_MEMORY = 2e9  # bytes that the training of a fold takes
+TRAINING_MEMORY = 2e9  # bytes per fold
 
 REPORT_FILE = "demo_report.md"
 PICTURE_FILE = "demo_slices.png"
@@ -45,12 +45,12 @@ def run_demo(
     An interrupted demo resumes after its last finished step.
 
     Args:
-        output: a folder that is empty, does not exist, or holds an earlier demo of these settings.
-        settings: defaults if not given.
-        say: takes the lines that report progress.
+        output: A folder that is empty, does not exist, or holds a demo with these settings.
+        settings: The defaults if None.
+        say: Receives lines of progress.
 
     Raises:
-        UserError: if `output` holds something else or cannot be written to, or a step fails.
+        UserError: `output` holds something else or cannot be written to, or a step fails.
     """
     folder = resolved(Path(output))
     try:
@@ -58,7 +58,7 @@ def run_demo(
     except OSError as error:
         where = f": {error.filename}" if error.filename is not None else ""
         raise UserError(
-            f"{folder} cannot be used ({error.strerror or error}{where}); give a folder that you "
+            f"{folder} cannot be used ({error.strerror or error}{where}); name a folder that you "
             "may write to, on a disk with room"
         ) from error
 
@@ -76,7 +76,7 @@ class _Chain:
         settings = self.settings
         noted = json.loads(json.dumps(asdict(settings)))
         count = settings.patients + settings.held_out
-        # how a step is announced, the step, and the last thing that it writes
+        # title, function, and the last file or folder that it writes
         steps: list[tuple[str, Callable[[], None], Callable[[], Path]]] = [
             (f"generate {count} patients", self.make_patients, lambda: self.held_out),
             (
@@ -146,15 +146,15 @@ class _Chain:
         self._run_one(
             "plan_and_preprocess",
             command_line("nnUNetv2_plan_and_preprocess", *arguments, "--verify_dataset_integrity"),
-            # planning takes this for its number of threads
+            # planning uses this as its number of threads
             nnUNet_n_proc_DA="1",
         )
-        # each fold would split by itself, and one could read what another is just writing
+        # otherwise each fold would write the split, and one could read it half-written
         self._run_one("splits", command_line("s2ca", "splits", "-d", DATASET_ID, "--overwrite"))
 
     def train(self) -> None:
-        # several folds at a time, since small patches gain little by more threads for one, and more
-        # folds than cores, so that the last one does not leave cores idle
+        # several folds at a time, since small patches gain little from more threads; more folds
+        # than cores, so that the last one does not leave cores idle
         settings = self.settings
         fitting = int(psutil.virtual_memory().available // TRAINING_MEMORY)
         at_once = max(min(2 * _cores() - 1, fitting), 1) if settings.device == "cpu" else 1

@@ -1,8 +1,8 @@
-"""nnU-Net's fingerprint of a dataset, from as many voxels as the demo's patients have.
+"""nnU-Net's fingerprint of a dataset from few voxels.
 
-nnU-Net draws 100 million voxels for intensity statistics that only CT is normalised by. For MRI
-that is a minute and 5 GB of memory for nothing. `nnUNetv2_plan_and_preprocess` uses a fingerprint
-that it finds.
+nnU-Net draws 100 million voxels for intensity statistics, which only CT normalisation needs; for
+MRI that wastes a minute and 5 GB of memory. `nnUNetv2_plan_and_preprocess` uses an existing
+fingerprint.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ VOXELS = 10_000
 
 
 def extract_fingerprint(dataset_id: int) -> None:
-    """Write `dataset_fingerprint.json` into the dataset's folder in nnUNet_preprocessed."""
+    """Write `dataset_fingerprint.json` to the dataset's folder in nnUNet_preprocessed."""
     extractor = DatasetFingerprintExtractor(dataset_id, num_processes=1)
     extractor.num_foreground_voxels_for_intensitystats = VOXELS
     extractor.run(overwrite_existing=True)

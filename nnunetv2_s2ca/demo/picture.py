@@ -9,17 +9,17 @@ import numpy as np
 from nnunetv2_s2ca.demo.scores import read_volume, score_case, truth_of
 from nnunetv2_s2ca.reporting.slices import PatientSlices, draw_slices
 
-# labels of nnU-Net, to which the truth's are brought here
+# BraTS' label → nnU-Net's
 BRATS_TO_NNUNET = np.array([0, 2, 1, 0, 3])
-MOST_CASES = 4  # of a picture that fits a page
+MOST_CASES = 4  # that fit a page
 
 
 def draw_predictions(predictions: Path, brats: Path, output: Path) -> None:
     """Draw slices of the first few predicted cases: FLAIR, T1ce, truth, prediction.
 
     Args:
-        predictions: holds `<case>.nii.gz` in nnU-Net's labels.
-        brats: the BraTS 2019 folder that holds the cases with their truth.
+        predictions: Folder with `<case>.nii.gz` in nnU-Net's labels.
+        brats: BraTS 2019 folder with the cases and their truth.
         output: PNG file to write.
     """
     paths = sorted(predictions.glob("*.nii.gz"))[:MOST_CASES]
@@ -30,8 +30,8 @@ def read_case(brats: Path, predictions: dict[str, Path]) -> PatientSlices:
     """A patient's images, truth and predictions, each prediction with its Dice below.
 
     Args:
-        brats: the BraTS 2019 folder that holds the case.
-        predictions: heading → `<case>.nii.gz` in nnU-Net's labels, all of the same case.
+        brats: BraTS 2019 folder with the case.
+        predictions: Heading → `<case>.nii.gz` in nnU-Net's labels, all of the same case.
     """
     path = next(iter(predictions.values()))
     case, truth_path = path.name.removesuffix(".nii.gz"), truth_of(path, brats)

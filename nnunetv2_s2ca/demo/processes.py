@@ -1,4 +1,4 @@
-"""nnU-Net's and our own commands as processes, with log files and signs of life."""
+"""Run commands of nnU-Net and ours as processes, with log files and progress."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from nnunetv2_s2ca.core.signals import signals_as_exceptions
 
 STATUS_INTERVAL = 20.0  # seconds
 TAIL_LINES = 20
-DISK_IS_FULL = 2**20  # bytes, of which fewer are left
+DISK_IS_FULL = 2**20  # free bytes
 
 
 @dataclass(frozen=True)
 class Job:
-    """A command, and the file that takes what it prints."""
+    """A command, and the file for its output."""
 
     name: str
     command: tuple[str, ...]
@@ -32,11 +32,11 @@ class Job:
 
 
 def nnunet_environment(folder: Path, *, threads: int) -> dict[str, str]:
-    """This process' environment, with nnU-Net's folders below `folder`, and frugal.
+    """This process' environment, with nnU-Net's folders below `folder` and few threads.
 
     Args:
-        folder: holds nnUNet_raw, nnUNet_preprocessed and nnUNet_results, made if need be.
-        threads: of PyTorch in each process.
+        folder: Folder for nnUNet_raw, nnUNet_preprocessed and nnUNet_results, which are created.
+        threads: PyTorch's threads per process.
     """
     own = share_of_cores(threads) | {
         "nnUNet_def_n_proc": "1",
@@ -60,23 +60,23 @@ def run_jobs(
     folder: Path,
     say: Callable[[str], None],
 ) -> None:
-    """Run jobs in parallel; none is left running when this returns or raises.
+    """Run jobs in parallel; all have ended when this returns or raises.
 
     SIGTERM and SIGHUP raise here, as Ctrl-C does.
 
     Args:
-        jobs: to run, in this order.
-        at_once: how many may run at the same time.
-        environment: of the processes.
-        folder: working directory of the processes.
-        say: takes a line on how far the jobs are, now and then.
+        jobs: The jobs, in order of their start.
+        at_once: Number of jobs to run at a time.
+        environment: Environment of the processes.
+        folder: Working directory of the processes.
+        say: Receives a line of progress from time to time.
 
     Raises:
-        UserError: if a job fails; names its log and quotes the end of it.
+        UserError: A job failed; names its log and quotes the end.
     """
     waiting = deque(jobs)
     running: dict[Job, subprocess.Popen] = {}
-    told = time.monotonic()
+    reported = time.monotonic()
     with signals_as_exceptions():
         try:
             while waiting or running:
@@ -89,9 +89,9 @@ def run_jobs(
                         del running[job]
                         if process.returncode:
                             raise UserError(_failure(job, process.returncode))
-                if running and time.monotonic() - told > STATUS_INTERVAL:
+                if running and time.monotonic() - reported > STATUS_INTERVAL:
                     say("; ".join(f"{job.name}: {_status(job.log)}" for job in running))
-                    told = time.monotonic()
+                    reported = time.monotonic()
         finally:
             for process in running.values():
                 end(process)
@@ -110,7 +110,7 @@ def _start(job: Job, environment: Mapping[str, str], folder: Path) -> subprocess
 
 
 def _status(log: Path) -> str:
-    """How far a job is: the epoch where it trains, the last line that it printed otherwise."""
+    """Progress of a job: its epoch if it trains, else its last line."""
     lines = _lines(log)
     for line in reversed(lines):
         if "predicting" in line:
@@ -131,6 +131,6 @@ def _failure(job: Job, code: int) -> str:
 
 
 def _lines(log: Path) -> list[str]:
-    """The lines of a log that are not blank; of a progress bar, each state is a line."""
+    """The lines of a log that are not blank; each state of a progress bar is a line."""
     text = log.read_text(encoding="utf-8", errors="replace")
     return [line.rstrip() for line in text.splitlines() if line.strip()]

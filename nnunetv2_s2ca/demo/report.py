@@ -1,4 +1,4 @@
-"""The demo's scores, as an object, as a table and as a report."""
+"""The result of the demo: scores, table, report."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nnunetv2_s2ca.demo.settings import DemoSettings
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What came out.
+    """The result of a demo.
 
     Attributes:
-        folds: fold → mean Dice of each region over the fold's validation patients.
-        ensemble: mean Dice of each region over the patients held out.
+        folds: Fold → mean Dice of each region over the fold's validation patients.
+        ensemble: Mean Dice of each region over the held-out patients.
         report: Markdown file.
         picture: PNG file.
     """
@@ -31,10 +31,10 @@ class DemoResult:
         return f"{scores_table(self)}\n\nreport: {self.report}\npicture: {self.picture}"
 
     def check(self, min_dice: Mapping[str, float]) -> None:
-        """See whether the predictions are good.
+        """Check that the predictions are good.
 
         Args:
-            min_dice: region → lowest Dice of the ensemble that is accepted.
+            min_dice: Region → lowest acceptable Dice of the ensemble.
 
         Raises:
             UserError: A region's Dice is lower.
@@ -64,7 +64,7 @@ def scores_table(result: DemoResult) -> str:
 
 
 def report_text(result: DemoResult, settings: DemoSettings) -> str:
-    """The report in Markdown: on what the demo trained, and the scores."""
+    """The report in Markdown."""
     return f"""# Demo of nnunetv2-s2ca
 
 **The patients are synthetic**: deformed copies of the MNI152 template with drawn tumours, at

@@ -13,8 +13,8 @@ from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.nifti import READ_ERRORS
 from nnunetv2_s2ca.synthetic.tumour import ENHANCING, NECROSIS, OEDEMA
 
-# region → labels of the truth, as BraTS wrote it, and of predictions, as nnU-Net has it: told
-# apart here once more, so that a mistake in the conversion would show in the scores
+# region → BraTS' labels of the truth and nnU-Net's of predictions; stated here again, so that a
+# mistake in the conversion would show in the scores
 REGIONS: Mapping[str, tuple[Sequence[int], Sequence[int]]] = {
     "WT": ((NECROSIS, OEDEMA, ENHANCING), (1, 2, 3)),
     "TC": ((NECROSIS, ENHANCING), (2, 3)),
@@ -28,21 +28,21 @@ def score_folder(predictions: Path, brats: Path) -> Scores:
     """Mean Dice of each region over the predictions in a folder.
 
     Args:
-        predictions: holds `<case>.nii.gz` in nnU-Net's labels.
-        brats: the BraTS 2019 folder that holds the cases with their truth.
+        predictions: Folder with `<case>.nii.gz` in nnU-Net's labels.
+        brats: BraTS 2019 folder with the cases and their truth.
 
     Raises:
-        UserError: if there is none, or a file cannot be read.
+        UserError: There is no prediction, or a file cannot be read.
     """
     paths = sorted(predictions.glob("*.nii.gz"))
     if not paths:
-        raise UserError(f"{predictions} holds no predictions; delete the demo and start it anew")
+        raise UserError(f"{predictions} holds no predictions; delete the demo and run it again")
     cases = [score_case(read_volume(path), read_volume(truth_of(path, brats))) for path in paths]
     return {region: float(np.mean([case[region] for case in cases])) for region in REGIONS}
 
 
 def score_case(prediction: NDArray, truth: NDArray) -> Scores:
-    """Dice of each region; 1 where a region is in neither, as BraTS had it up to 2022.
+    """Dice of each region; 1 if both are empty, as in BraTS up to 2022.
 
     Args:
         prediction: (X, Y, Z), nnU-Net's labels 0, 1, 2, 3.
@@ -59,7 +59,7 @@ def truth_of(prediction: Path, brats: Path) -> Path:
     case = prediction.name.removesuffix(".nii.gz")
     found = list(brats.glob(f"*/{case}/{case}_seg.nii.gz"))
     if not found:
-        raise UserError(f"{brats} holds no patient {case}; delete the demo and start it anew")
+        raise UserError(f"{brats} holds no patient {case}; delete the demo and run it again")
     return found[0]
 
 
@@ -69,7 +69,7 @@ def read_volume(path: Path) -> NDArray:
         return np.asarray(nib.load(path).dataobj)  # type: ignore[attr-defined]
     except READ_ERRORS as error:
         raise UserError(
-            f"{path} cannot be read ({error}); delete the demo and start it anew"
+            f"{path} cannot be read ({error}); delete the demo and run it again"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""What the demo trains on what, and the settings that it refuses."""
+"""Settings of the demo."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ NUM_FOLDS = 5  # nnU-Net's
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What is trained on what; the defaults are those of `s2ca demo`.
+    """Settings of the demo, with the defaults of `s2ca demo`.
 
     Attributes:
-        patients: synthetic patients to train on, five at least.
-        held_out: synthetic patients to predict.
-        folds: folds of the five-fold cross-validation to train and to ensemble.
-        trainer: name for `nnUNetv2_train -tr`.
-        shape: voxels (X, Y, Z) of a patient.
-        spacing: mm.
-        seed: of the patients.
+        patients: Number of synthetic patients to train on, at least five.
+        held_out: Number of synthetic patients to predict.
+        folds: Folds of the five-fold cross-validation to train and to ensemble.
+        trainer: Name for `nnUNetv2_train -tr`.
+        shape: Voxels (X, Y, Z) of a patient.
+        spacing: In mm.
+        seed: Seed of the patients.
         device: "cpu", "cuda" or "mps".
 
     Raises:
-        UserError: if too few patients, unknown folds or a fold twice are asked for.
+        UserError: There are too few patients, or a fold is unknown or repeated.
     """
 
     patients: int = 20
@@ -42,9 +42,9 @@ class DemoSettings:
                 f"{self.patients} patients cannot be split into five folds; expected at least 5"
             )
         if self.held_out < 1:
-            raise UserError("no patient is held out; expected at least 1, to be predicted")
+            raise UserError("no patient is held out; expected at least 1 to predict")
         once = len(set(self.folds)) == len(self.folds)
         if not self.folds or not once or not set(self.folds) <= set(range(NUM_FOLDS)):
             raise UserError(
-                f"folds {self.folds} were asked for; expected some of 0, 1, 2, 3, 4, each once"
+                f"the folds are {self.folds}; expected some of 0, 1, 2, 3, 4, each once"
             )

@@ -1,4 +1,4 @@
-"""How far a demo is, kept in its folder, so that an interrupted one goes on."""
+"""The progress of a demo, kept in its folder so that an interrupted demo can resume."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ STATE_FILE = "demo_state.json"
 
 
 def open_output(output: Path, settings: Mapping[str, Any], *, steps: Sequence[str]) -> list[str]:
-    """Make the demo's folder, or find out which steps an earlier demo has done in it.
+    """Create the demo's folder, or return the steps that an earlier demo finished in it.
 
     Args:
-        output: the folder.
-        settings: of the demo, as JSON has them.
-        steps: all steps of a demo, in their order.
+        output: The folder.
+        settings: The demo's settings, as read from JSON.
+        steps: All steps of a demo, in order.
 
     Raises:
-        UserError: it holds something else, a demo of other settings, or a damaged state.
-        OSError: it cannot be read or written.
+        UserError: It holds something else, a demo with other settings, or a damaged state.
+        OSError: It cannot be read or written.
     """
     if (output / STATE_FILE).exists():
         done = _read_state(output, settings, steps=steps)
     elif output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(
-            f"{output} exists and is not a demo's folder; give one that is empty or does not exist"
+            f"{output} exists and is not a demo's folder; name one that is empty or does not exist"
         )
     else:
         output.mkdir(parents=True, exist_ok=True)
@@ -39,26 +39,26 @@ def open_output(output: Path, settings: Mapping[str, Any], *, steps: Sequence[st
 
 
 def write_state(output: Path, settings: Mapping[str, Any], done: Sequence[str]) -> None:
-    """Note which steps are done."""
+    """Record the finished steps."""
     content = {"settings": settings, "done": done}
     write_text(output / STATE_FILE, json.dumps(content, indent=2))
 
 
 def check_result(output: Path, step: str, path: Path) -> None:
-    """Make sure that what a step has made is there.
+    """Check that the result of a finished step is still there.
 
     Raises:
-        UserError: it is not.
+        UserError: It is missing.
     """
     if not path.exists():
         raise UserError(
             f"{output / STATE_FILE} says that the step {step} is done, but {path} is missing; "
-            f"delete {output}, or give another folder"
+            f"delete {output}, or name another folder"
         )
 
 
 def _read_state(output: Path, settings: Mapping[str, Any], *, steps: Sequence[str]) -> list[str]:
-    """The steps that an earlier demo of these settings has done."""
+    """The finished steps of an earlier demo with these settings."""
     state = output / STATE_FILE
     check_regular_file(state)
     try:
@@ -70,13 +70,13 @@ def _read_state(output: Path, settings: Mapping[str, Any], *, steps: Sequence[st
         raise _damaged(output)
     if earlier != settings:
         raise UserError(
-            f"{output} holds a demo with other settings; give another folder, or delete it"
+            f"{output} holds a demo with other settings; name another folder, or delete it"
         )
     return done
 
 
 def _damaged(output: Path) -> UserError:
     return UserError(
-        f"{output / STATE_FILE} is damaged, so how far the demo came is not known; give another "
-        f"folder, or delete {output}"
+        f"{output / STATE_FILE} is damaged, so the demo cannot resume; delete {output}, or name "
+        "another folder"
     )

@@ -1,4 +1,4 @@
-"""Preprocessors: what nnU-Net's own does differently from the program that a model comes from."""
+"""Preprocessors for models that were not trained with nnU-Net."""
 
 from nnunetv2_s2ca.preprocessing.whole_volume import S2CAPreprocessorWholeVolume
 

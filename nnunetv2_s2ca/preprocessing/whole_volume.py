@@ -1,4 +1,4 @@
-"""nnU-Net's preprocessor, but for normalising over the whole volume and cropping nothing."""
+"""nnU-Net's preprocessor without cropping, and with normalisation over the whole volume."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ from nnunetv2.preprocessing.normalization.default_normalization_schemes import Z
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 
-# A configuration of the plan holds the least extent of a volume here, in mm on the plan's axes.
+# minimum extent of a volume in a configuration of the plans, in mm on the plans' axes
 EXTENT_KEY = "s2ca_extent"
 
 
 class S2CAPreprocessorWholeVolume(DefaultPreprocessor):
     """Zero mean and unit variance over each whole volume, background included, and no cropping.
 
-    So the authors of S2CA-Net showed BraTS to their network: background is −mean / std, not 0, and
-    a window beyond the brain is full of it. nnU-Net crops to the brain, and fills up with zeros
-    where a window reaches further; for their weights that is another image.
+    The authors of S2CA-Net trained on such volumes, with a background of −mean / std. nnU-Net crops
+    to the brain and pads with zeros, which their weights have not seen.
 
-    A volume smaller than the plan's extent, which is 240×240×160 mm for their weights, is filled up
-    with zeros on both sides before it is normalised, as TorchIO's `CropOrPad` does for them:
-    BraTS' 155 slices get three below and two above. nnU-Net's export cuts them off again. The plan
-    names `NoNormalization`, since nothing is left to be done.
+    A volume smaller than the plans' extent, 240×240×160 mm for these weights, is first padded with
+    zeros on both sides, as by TorchIO's `CropOrPad`: BraTS' 155 slices get three below and two
+    above. nnU-Net's export removes them. The plans name `NoNormalization`.
     """
 
     def run_case_npy(
@@ -36,16 +34,16 @@ class S2CAPreprocessorWholeVolume(DefaultPreprocessor):
         """Preprocess a case; arguments and results are nnU-Net's.
 
         Args:
-            data: (C, *axes) as the reader gives it.
+            data: (C, *axes), from the reader.
             seg: (1, *axes), or None.
-            properties: what the reader says of the case; gains nnU-Net's entries.
-            plans_manager: the plan.
-            configuration_manager: the configuration, which holds the extent.
-            dataset_json: of the dataset.
+            properties: The reader's properties, to which nnU-Net's are added.
+            plans_manager: The plans.
+            configuration_manager: The configuration, with the extent.
+            dataset_json: The dataset's description.
         """
         shape = data.shape[1:]
         extent = configuration_manager.configuration[EXTENT_KEY]
-        # the extent is in the plan's order of axes, the data still in the reader's
+        # the extent's axes are in the plans' order, the data's still in the reader's
         least = [
             round(extent[axis] / spacing)
             for axis, spacing in zip(
@@ -53,7 +51,7 @@ class S2CAPreprocessorWholeVolume(DefaultPreprocessor):
             )
         ]
         missing = [max(n - size, 0) for n, size in zip(least, shape, strict=True)]
-        # of an odd number, the larger half comes first
+        # the larger half of an odd number comes first
         padding = [(0, 0), *((n - n // 2, n // 2) for n in missing)]
         data = np.pad(data.astype(np.float32), padding)
         normalization = ZScoreNormalization(use_mask_for_norm=False, intensityproperties={})
@@ -61,11 +59,11 @@ class S2CAPreprocessorWholeVolume(DefaultPreprocessor):
             normalization.run(channel)  # in place
         if seg is not None:
             seg = np.pad(seg, padding)
-        # nnU-Net crops to what is not zero, which now is everything
+        # crops nothing, since no voxel is zero any more
         data, seg, properties = super().run_case_npy(
             data, seg, properties, plans_manager, configuration_manager, dataset_json
         )
-        # the way back: nnU-Net's export keeps of the bounding box what lies in the image
+        # nnU-Net's export keeps the part of the bounding box within the image
         forward = plans_manager.transpose_forward
         properties["shape_before_cropping"] = tuple(shape[i] for i in forward)
         properties["bbox_used_for_cropping"] = [

@@ -1,4 +1,4 @@
-"""`s2ca trainers`: what `nnUNetv2_train -tr` can name."""
+"""The table of `s2ca trainers`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nnunetv2_s2ca.training import TRAINERS
 from nnunetv2_s2ca.training.lr_schedule import Phases
 from nnunetv2_s2ca.training.trainer import S2CANetTrainer, nnUNetTrainerS2CA
 
-# nnU-Net's trainer has these only once it is made, for a dataset
+# nnU-Net sets these in the constructor, which needs a dataset
 NNUNET_LR = 1e-2
 NNUNET_EPOCHS = 1000
 NNUNET_ITERATIONS = 250
@@ -17,7 +17,7 @@ BRATS = {"input_channels": 4, "num_classes": 3, "patch_size": (128, 128, 128)}
 
 
 def describe_trainers() -> str:
-    """A table of the trainers: name, parameters on BraTS, recipe, and what the network is."""
+    """A table of the trainers: name, parameters on BraTS, recipe, description."""
     rows = [("trainer", "parameters", "recipe", "")]
     rows += [
         (
@@ -36,7 +36,7 @@ def describe_trainers() -> str:
 
 def count_parameters(trainer: type[S2CANetTrainer]) -> int:
     """Parameters of the trainer's network for BraTS at patches of 128³."""
-    with torch.device("meta"):  # shapes alone, no memory
+    with torch.device("meta"):  # needs no memory
         network = S2CANet(**BRATS, **trainer.network_arguments)  # type: ignore[arg-type]
     return sum(parameter.numel() for parameter in network.parameters())
 

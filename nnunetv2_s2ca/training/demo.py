@@ -14,7 +14,7 @@ from nnunetv2_s2ca.training.variants import nnUNetTrainerS2CA_short
 
 
 class nnUNetTrainerS2CA_demo(nnUNetTrainerS2CA_short):
-    """nnUNetTrainerS2CA_short for a demonstration: few iterations, mirroring alone."""
+    """nnUNetTrainerS2CA_short for a demonstration: few iterations, and only mirroring."""
 
     # few epochs: each ends with a validation, a plot and a checkpoint
     length_in_epochs: ClassVar = 4
@@ -33,7 +33,7 @@ class nnUNetTrainerS2CA_demo(nnUNetTrainerS2CA_short):
         self.num_val_iterations_per_epoch = 1
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802 (nnU-Net's)
-        """As nnU-Net, but mirrored left to right only, and without the margin for rotations."""
+        """As in nnU-Net, but mirrored left to right only, and without a margin for rotations."""
         rotation, dummy_2d, _, _ = (
             super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
@@ -51,7 +51,7 @@ class nnUNetTrainerS2CA_demo(nnUNetTrainerS2CA_short):
         use_mask_for_norm: Any = None,
         **others: Any,
     ) -> BasicTransform:
-        """Mirroring, and what nnU-Net does to labels; a few iterations learn nothing from more."""
+        """Mirroring and nnU-Net's treatment of labels; more would not help so few iterations."""
         return ComposeTransforms(
             [
                 MirrorTransform(allowed_axes=mirror_axes),

@@ -17,26 +17,26 @@ class Phases:
     """Where a run's phases end, as shares of its length.
 
     Attributes:
-        warmup_end: until here the rate rises linearly.
-        plateau_end: until here it stays; then it falls by half a cosine.
+        warmup_end: End of the linear rise.
+        plateau_end: End of the constant rate, from which it falls along half a cosine.
     """
 
     warmup_end: float
     plateau_end: float
 
 
-# Zhou et al., IEEE TMI 2024: of 400 epochs 5 warm up, 50 stay at the top, 345 decay.
+# Zhou et al., IEEE TMI 2024: 400 epochs, 5 of warm-up, 50 constant, 345 of decay
 PAPER = Phases(5 / 400, 55 / 400)
-# for short runs: the paper's share of warm-up would be a few steps, and a plateau leaves too few
+# for short runs, where the paper's warm-up would be a few steps and its plateau too long
 SHORT = Phases(0.1, 0.1)
 
 
 def learning_rate(
     progress: float, *, max_lr: float, min_lr: float = MIN_LR, phases: Phases = PAPER
 ) -> float:
-    """The learning rate where `progress`, from 0 to 1, of the run is done.
+    """The learning rate at `progress`, from 0 to 1.
 
-    Linear from `min_lr` to `max_lr`, constant, and half a cosine back to `min_lr`.
+    It rises linearly from `min_lr` to `max_lr`, stays, and returns along half a cosine.
     """
     if progress < phases.warmup_end:
         height = progress / phases.warmup_end
@@ -49,16 +49,16 @@ def learning_rate(
 
 
 class WarmupPlateauCosineLR(LRScheduler):
-    """The schedule in the form that nnU-Net's trainer steps: `step(epoch)` sets the epoch.
+    """The schedule as nnU-Net's trainer steps it: `step(epoch)` sets the epoch.
 
-    The epoch may be a fraction, for steps at each iteration, and nothing else counts, as in
-    nnU-Net's `PolyLRScheduler`: its checkpoints keep no scheduler's state. PyTorch's SequentialLR
-    needs that state back; its LambdaLR does not, but warns of `step(epoch)` as deprecated.
+    The epoch may be a fraction. There is no other state, as in nnU-Net's `PolyLRScheduler`, since
+    nnU-Net's checkpoints do not keep it. PyTorch's SequentialLR needs such state; its LambdaLR
+    does not, but warns that `step(epoch)` is deprecated.
 
     Args:
-        optimizer: its groups' learning rates are the maxima.
-        num_epochs: length of the run.
-        phases: where warm-up and plateau end.
+        optimizer: The learning rates of its groups are the maxima.
+        num_epochs: Length of the run.
+        phases: Ends of warm-up and plateau.
     """
 
     def __init__(self, optimizer: Optimizer, num_epochs: int, *, phases: Phases = PAPER):

@@ -1,4 +1,4 @@
-"""S2CA-Net from an nnU-Net plan."""
+"""Build S2CA-Net from nnU-Net's plans."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
 from nnunetv2_s2ca.architecture.sizes import NUM_STAGES
 
-# A configuration of the plan may hold keyword arguments of S2CANet here; they precede the
-# trainer's. So a model whose weights come from elsewhere says how its network is built.
+# Keyword arguments of S2CANet in a configuration of the plans, which override the trainer's. Models
+# with imported weights define their network this way.
 PLANS_KEY = "s2ca_net"
-# what these are, dataset, plan and nnU-Net say elsewhere
-SAID_ELSEWHERE = {"input_channels", "num_classes", "patch_size", "strides", "deep_supervision"}
+# arguments that dataset, plans and nnU-Net determine
+DETERMINED = {"input_channels", "num_classes", "patch_size", "strides", "deep_supervision"}
 
 
 def build_network(
@@ -29,19 +29,19 @@ def build_network(
     deep_supervision: bool,
     arguments: Mapping[str, Any],
 ) -> S2CANet:
-    """Build S2CA-Net for the plan's patch size and the first of its strides.
+    """Build S2CA-Net for a configuration's patch size and first strides.
 
     Args:
-        plans_manager: the plan, to name the configurations that work where this one does not.
-        configuration_manager: the configuration to build for.
-        input_channels: channels of the input.
-        num_classes: channels of the output.
-        deep_supervision: as in `S2CANet`.
-        arguments: further keyword arguments of `S2CANet`, the trainer's.
+        plans_manager: The plans, which errors search for configurations that would work.
+        configuration_manager: The configuration to build for.
+        input_channels: Channels of the input.
+        num_classes: Channels of the output.
+        deep_supervision: As in `S2CANet`.
+        arguments: The trainer's keyword arguments of `S2CANet`.
 
     Raises:
-        ValueError: if S2CA-Net cannot be built for this configuration, or if the plan asks for
-            another network than the trainer.
+        ValueError: S2CA-Net cannot be built for this configuration, or plans and trainer define
+            different networks.
     """
     reason = _why_not(configuration_manager)
     if reason is not None:
@@ -61,24 +61,24 @@ def build_network(
 def _check_plans_arguments(
     of_the_plan: Mapping[str, Any], of_the_trainer: Mapping[str, Any], plans_name: str
 ) -> None:
-    allowed = inspect.signature(S2CANet).parameters.keys() - SAID_ELSEWHERE
+    allowed = inspect.signature(S2CANet).parameters.keys() - DETERMINED
     if strange := of_the_plan.keys() - allowed:
         raise ValueError(
             f"{PLANS_KEY} in {plans_name} holds {', '.join(sorted(strange))}; it may hold "
             f"{', '.join(sorted(allowed))}"
         )
     for name in of_the_plan.keys() & of_the_trainer.keys():
-        # tuples are lists in a json
+        # JSON turns tuples into lists
         planned, trained = (json.dumps(side[name]) for side in (of_the_plan, of_the_trainer))
         if planned != trained:
             raise ValueError(
-                f"{plans_name} says how its network is built, {name} {planned}, and this trainer "
-                f"would build another, {trained}; take nnUNetTrainerS2CA or one of its lengths"
+                f"{plans_name} defines the network's {name} as {planned}, but this trainer as "
+                f"{trained}; use nnUNetTrainerS2CA, or the same for a number of epochs"
             )
 
 
 def network_strides(configuration_manager: ConfigurationManager) -> list[list[int]]:
-    """The strides into S2CA-Net's four levels: the first four of the plan's network."""
+    """The strides of S2CA-Net's four levels: the first four in the plans."""
     return [list(stride) for stride in configuration_manager.pool_op_kernel_sizes[:NUM_STAGES]]
 
 
@@ -103,7 +103,7 @@ def _why_not(configuration_manager: ConfigurationManager) -> str | None:
     if list(patch_size) == totals:
         return (
             f"The patch size {patch_size} leaves a single voxel at S2CA-Net's coarsest level, on "
-            f"which instance norm is undefined; a larger patch is needed."
+            f"which instance norm is undefined; use a larger patch."
         )
     return None
 

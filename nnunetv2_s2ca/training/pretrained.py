@@ -1,4 +1,4 @@
-"""Start from the weights of another S2CA-Net, whatever its patch size and outputs were."""
+"""Start from the weights of another S2CA-Net, even of another patch size or other outputs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from nnunetv2.run import run_training  # noqa: F401 (the module must be there to be changed)
+from nnunetv2.run import run_training  # noqa: F401 (imported to be patched)
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from torch import Tensor, nn
@@ -18,8 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
 from nnunetv2_s2ca.training.network_from_plans import PLANS_KEY
 
-# Parts of the network that fit one dataset: heads, the projections whose size is the length of the
-# axis that they fold, and the kernels of the size of a stride.
+# Parts that depend on dataset and plans: heads, projections along a folded axis, and kernels as
+# large as a stride
 REPLACEABLE = (
     ".seg_layers.",
     ".squeeze.",
@@ -29,7 +29,7 @@ REPLACEABLE = (
     "skips.to_skips.",
 )
 FIRST_LAYER = "encoder.stages.0.unit1.depthwise.weight"
-# by what PyTorch's reader fails on bytes that are no checkpoint; lines of text may pass for pickle
+# what PyTorch raises for files other than checkpoints; some text is valid pickle
 NOT_READ = (
     pickle.UnpicklingError,
     RuntimeError,
@@ -46,24 +46,24 @@ def adapt_weights(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """Fit the weights of one S2CA-Net to another.
 
-    Heads are never taken over, as in nnU-Net; folded projections of another length and kernels of
-    another stride are not, either: the network keeps its own.
+    As in nnU-Net, heads are never transferred. Nor are projections along a folded axis of another
+    length, and kernels of another stride; `network` keeps its own.
 
     Args:
-        weights: state dict of the pretrained network.
-        network: the network to be trained.
+        weights: State dict of the pretrained network.
+        network: The network to train.
 
     Returns:
-        A full state dict for `network`, and the names of the entries that are the network's own.
+        A full state dict for `network`, and the names of the entries that are not transferred.
 
     Raises:
-        ValueError: if the networks differ by more.
+        ValueError: The networks differ in other parts.
     """
     own = network.state_dict()
     if FIRST_LAYER in weights and len(weights[FIRST_LAYER]) != len(own[FIRST_LAYER]):
         raise ValueError(
             f"the numbers of input channels differ: {len(weights[FIRST_LAYER])} in the pretrained "
-            f"network, {len(own[FIRST_LAYER])} in this one. Pretrain on as many channels"
+            f"network, {len(own[FIRST_LAYER])} in this one. Pretrain on the same channels"
         )
     taken = {
         name: weights[name]
@@ -79,9 +79,8 @@ def adapt_weights(
     ]
     if strange:
         raise ValueError(
-            f"the pretrained weights belong to another kind of network than this trainer's. "
-            f"{len(strange)} entries differ, the first of them {', '.join(strange[:5])}. "
-            f"Pretrain with the same trainer, or choose the trainer of the pretrained network."
+            f"the pretrained network and this trainer's differ in {len(strange)} entries, such as "
+            f"{', '.join(strange[:5])}. Use the same trainer for both"
         )
     return {**own, **taken}, kept
 
@@ -89,15 +88,14 @@ def adapt_weights(
 def use_lenient_loader(log: Callable[[str], None]) -> None:
     """Make `-pretrained_weights` accept another patch size, in this process.
 
-    nnU-Net's loader insists on equal shapes for all but the heads, and leaves a trainer nothing to
-    override: its command calls the loader as a function. So we put ours in that place, which leaves
-    all networks but S2CA-Net to nnU-Net's.
+    nnU-Net's loader requires equal shapes in all layers but the heads. Its command calls it as a
+    function, so a trainer cannot override it, and we replace that function. Networks other than
+    S2CA-Net still go to nnU-Net's loader.
 
-    Beside `adapt_weights`, it raises ValueError for a network whose plans exchange axes, if this
-    one's do not, or the other way round.
+    Ours raises ValueError as `adapt_weights` does, and if only one of the two networks swaps axes.
 
     Args:
-        log: where the names of the entries that start anew go.
+        log: Receives a message that names the reinitialised entries.
     """
 
     def load(network: nn.Module, fname: str, verbose: bool = False) -> None:
@@ -116,9 +114,9 @@ def use_lenient_loader(log: Callable[[str], None]) -> None:
             raise ValueError(f"{fname}: {error}") from error
         module.load_state_dict(weights)
         log(f"Loaded pretrained weights from {fname}.")
-        log(f"These start anew, being heads or of another patch size or stride: {', '.join(kept)}.")
+        log(f"Reinitialised (heads, or shape mismatch): {', '.join(kept)}.")
 
-    # the command is a script, a function of nnU-Net's, or `python -m`
+    # imported by nnU-Net's script, or itself the main module
     for name in ("nnunetv2.run.run_training", "__main__"):
         if hasattr(sys.modules.get(name), "load_pretrained_weights"):
             sys.modules[name].load_pretrained_weights = load  # type: ignore[attr-defined]
@@ -126,26 +124,26 @@ def use_lenient_loader(log: Callable[[str], None]) -> None:
 
 def _read(path: str) -> dict[str, Any]:
     try:
-        # as nnU-Net: its checkpoints hold more than weights
+        # as nnU-Net does, whose checkpoints hold more than weights
         checkpoint = torch.load(path, map_location="cpu", weights_only=False)
     except NOT_READ as error:
-        raise ValueError("is damaged or no checkpoint; expected one of nnU-Net's") from error
+        raise ValueError("is damaged or not a checkpoint; expected one of nnU-Net's") from error
     if not isinstance(checkpoint, dict) or "network_weights" not in checkpoint:
         raise ValueError(
-            "is no checkpoint of nnU-Net's, which holds network_weights; the authors' files become "
-            "one by s2ca import-checkpoint"
+            "is not a checkpoint of nnU-Net, since it has no network_weights; convert the authors' "
+            "files with s2ca import-checkpoint"
         )
     return checkpoint
 
 
 def _check_axes(init_args: Mapping[str, Any], network: nn.Module) -> None:
-    """Refuse a pretrained network that sees other axes; no name or shape of its weights tells."""
+    """Refuse a pretrained network with other axes, which names and shapes do not show."""
     plans = PlansManager(init_args["plans"])
     configuration = plans.get_configuration(init_args["configuration"]).configuration
     swaps = configuration.get(PLANS_KEY, {}).get("swap_axes", False)
     if swaps != any(getattr(module, "swap_axes", False) for module in network.modules()):
         raise ValueError(
-            f"the pretrained network {'exchanges' if swaps else 'does not exchange'} two axes in "
-            f"its VAS-MLP (`swap_axes` of its plans {plans.plans_name}), unlike the network to be "
-            f"trained. Train with the pretrained network's plans: -p {plans.plans_name}"
+            f"the pretrained network {'swaps' if swaps else 'does not swap'} two axes in its "
+            f"VAS-MLP (`swap_axes` in its plans {plans.plans_name}), unlike the network to train. "
+            f"Train with the pretrained network's plans: -p {plans.plans_name}"
         )

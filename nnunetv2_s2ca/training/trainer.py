@@ -25,8 +25,8 @@ class S2CANetTrainer(nnUNetTrainer):
     250 iterations, sliding window.
     """
 
-    # what subclasses change: further keyword arguments of S2CANet, and the weights of the outputs
-    # from fine to coarse (nnU-Net's own if None)
+    # For subclasses: further keyword arguments of S2CANet, and the weights of the outputs from fine
+    # to coarse (nnU-Net's if None)
     network_arguments: ClassVar[Mapping[str, Any]] = {}
     deep_supervision_weights: ClassVar[tuple[float, ...] | None] = (0.8, 0.6, 0.3, 0.2)
 
@@ -42,7 +42,7 @@ class S2CANetTrainer(nnUNetTrainer):
         """Build S2CA-Net for the plan; nnU-Net calls this in training and in inference.
 
         Raises:
-            ValueError: if S2CA-Net cannot be built for this configuration; says which work.
+            ValueError: S2CA-Net cannot be built for this configuration; names those that work.
         """
         return build_network(
             plans_manager,
@@ -72,7 +72,7 @@ class S2CANetTrainer(nnUNetTrainer):
         return DeepSupervisionWrapper(loss.loss, weights / weights.sum())
 
     def save_checkpoint(self, filename: str) -> None:
-        """Save as nnU-Net does, but replace an older checkpoint only once the new one is whole."""
+        """Save as nnU-Net does, but replace a checkpoint only by a complete one."""
         if self.disable_checkpointing or self.local_rank != 0:
             super().save_checkpoint(filename)  # writes nothing
             return
@@ -86,12 +86,12 @@ class S2CANetTrainer(nnUNetTrainer):
 
 
 class nnUNetTrainerS2CA(S2CANetTrainer):
-    """S2CA-Net as in Zhou et al., IEEE TMI 2024, trained the paper's way.
+    """S2CA-Net with the recipe of Zhou et al., IEEE TMI 2024.
 
     Adam, learning rate 1e-3 with warm-up, plateau and cosine, L2 weight decay 1e-5.
     """
 
-    # for shorter runs; nnU-Net's own length if None
+    # nnU-Net's if None
     length_in_epochs: ClassVar[int | None] = None
     max_lr: ClassVar[float] = 1e-3
     phases: ClassVar[Phases] = PAPER
@@ -112,12 +112,12 @@ class nnUNetTrainerS2CA(S2CANetTrainer):
         self.iteration = 0
 
     def configure_optimizers(self):
-        """Adam with warm-up, plateau and cosine, for each iteration."""
+        """Adam, with a schedule of warm-up, plateau and cosine per iteration."""
         optimizer = torch.optim.Adam(
             self.network.parameters(),
             self.initial_lr,
             weight_decay=self.weight_decay,
-            # on a processor PyTorch's default takes four times as long for the same numbers
+            # on a CPU, PyTorch's default takes four times as long for the same result
             fused=True if self.device.type == "cpu" else None,
         )
         return optimizer, WarmupPlateauCosineLR(optimizer, self.num_epochs, phases=self.phases)
@@ -128,7 +128,7 @@ class nnUNetTrainerS2CA(S2CANetTrainer):
         self.iteration = 0
 
     def train_step(self, batch: dict) -> dict:
-        """Step as nnU-Net does, with the learning rate of this very iteration."""
+        """Step as nnU-Net does, with this iteration's learning rate."""
         self.lr_scheduler.step(self.current_epoch + self.iteration / self.num_iterations_per_epoch)
         self.iteration += 1
         return super().train_step(batch)

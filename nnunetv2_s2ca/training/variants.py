@@ -29,14 +29,14 @@ class nnUNetTrainerS2CA_L(nnUNetTrainerS2CA):
 class nnUNetTrainerS2CA_noWDS(nnUNetTrainerS2CA):
     """Ablation B + LGSM + MCA + MS-ADC: all modules, without weighted deep supervision.
 
-    The paper's rows add one thing each, the weights of the outputs last; until then nnU-Net's.
+    The paper adds the weights last; the rows before have nnU-Net's.
     """
 
     deep_supervision_weights = None
 
 
 class nnUNetTrainerS2CA_B(nnUNetTrainerS2CA_noWDS):
-    """Ablation B: residual blocks alone, without LGSM, MCA, MS-ADC and WDS."""
+    """Ablation B: only residual blocks, without LGSM, MCA, MS-ADC and WDS."""
 
     network_arguments: ClassVar = {
         **NO_BRANCHES,
@@ -58,12 +58,12 @@ class nnUNetTrainerS2CA_B_LGSM_MCA(nnUNetTrainerS2CA_noWDS):
 
 
 class nnUNetTrainerS2CA_short(nnUNetTrainerS2CA):
-    """nnUNetTrainerS2CA for 10 epochs or less: 3e-3, a tenth of warm-up, then cosine.
+    """nnUNetTrainerS2CA for up to 10 epochs: learning rate 3e-3, 10 % warm-up, then cosine.
 
-    The paper's 1e-3 is for runs of hundreds of epochs and leaves a short one half trained. On
+    The paper's 1e-3 is meant for hundreds of epochs and leaves a short run half trained. On
     synthetic patients (300 steps, one seed), test Dice of WT, TC and ET was 0.95, 0.71 and 0.57
-    with the paper's rate, and 0.99, 0.96 and 1.00 with three times that rate. A region can still
-    stay empty with one seed and not with another: look at each region of the validation.
+    with the paper's rate, and 0.99, 0.96 and 1.00 with 3e-3. A region can still stay empty with
+    some seeds: check each region's validation score.
     """
 
     length_in_epochs: ClassVar = 10
@@ -84,7 +84,7 @@ def _with_length(epochs: int) -> type[nnUNetTrainerS2CA]:
     )
 
 
-# the lengths that nnU-Net offers for its own trainer, under the same names
+# nnU-Net's lengths for its own trainer, under the same names
 for _epochs in (1, 5, 10, 20, 50, 100, 250, 500, 750, 2000, 4000, 8000):
     _trainer = _with_length(_epochs)
     globals()[_trainer.__name__] = _trainer

@@ -213,7 +213,7 @@ def test_finetuning_starts_from_the_imported_weights(nnunet_folders, file):
     maybe_load_checkpoint(trainer, False, False, str(checkpoint))
     imported = torch.load(checkpoint, weights_only=False)["network_weights"]
     for entry, tensor in trainer.network.state_dict().items():
-        if ".seg_layers." not in entry:  # heads start anew, as in nnU-Net
+        if ".seg_layers." not in entry:  # heads are reinitialised, as in nnU-Net
             assert torch.equal(tensor, imported[entry]), entry
     assert trainer.network.bottleneck.shifted_mlp.swap_axes
     trainer.num_iterations_per_epoch = trainer.num_val_iterations_per_epoch = 1
@@ -262,11 +262,11 @@ def test_output_and_dataset_decide_folder_and_name(tmp_path, file, output, datas
 
 
 def test_place_that_cannot_be_is_refused(nnunet_folders, file, monkeypatch):
-    with pytest.raises(UserError, match="dataset=43`: nnU-Net knows no such"):
+    with pytest.raises(UserError, match="dataset=43`: nnU-Net has no such"):
         import_checkpoints([file], output=nnunet_folders / "model", dataset="43")
-    with pytest.raises(UserError, match="dataset=BraTS`: nnU-Net knows no such"):
+    with pytest.raises(UserError, match="dataset=BraTS`: nnU-Net has no such"):
         import_checkpoints([file], output=nnunet_folders / "model", dataset="BraTS")
-    with pytest.raises(UserError, match="`output`, or `dataset`"):
+    with pytest.raises(UserError, match=r"\(`output`\) or its `dataset`"):
         import_checkpoints([file])
     monkeypatch.delenv("nnUNet_results")
     with pytest.raises(UserError, match="nnUNet_results is not set"):

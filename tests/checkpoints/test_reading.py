@@ -66,7 +66,7 @@ def test_code_in_a_file_does_not_run(tmp_path, save, place):
     save(content, tmp_path / "a.pkl")
     message = r"a\.pkl holds more than weights \(\w*io\.open\).* `trust=True`"
     if save is _save_pickle:
-        message = r"a\.pkl is no PyTorch checkpoint"
+        message = r"a\.pkl is not a PyTorch checkpoint"
     with pytest.raises(UserError, match=message):
         read_checkpoint(tmp_path / "a.pkl")
     assert not trace.exists()
@@ -75,7 +75,7 @@ def test_code_in_a_file_does_not_run(tmp_path, save, place):
 @pytest.mark.parametrize("trust", [False, True])
 def test_pickle_that_is_no_checkpoint_does_not_run_even_if_trusted(tmp_path, trust):
     _save_pickle(authors.Malicious(tmp_path / "it-ran"), tmp_path / "a.pkl")
-    with pytest.raises(UserError, match="is no PyTorch checkpoint"):
+    with pytest.raises(UserError, match="is not a PyTorch checkpoint"):
         read_checkpoint(tmp_path / "a.pkl", trust=trust)
     assert not (tmp_path / "it-ran").exists()
 

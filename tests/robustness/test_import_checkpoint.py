@@ -125,13 +125,13 @@ FILES = {
     "2^40 channels of 0 voxels": (claim_channels_without_voxels, "a.pkl"),
     "2^40 channels of no memory": (claim_channels_of_nothing, "a.pkl"),
     "one byte of a tensor flipped": (flip_a_byte, r"checksum of \S+/data/\d+ is wrong"),
-    "an encrypted entry": (encrypt, "damaged one .*encrypted"),
+    "an encrypted entry": (encrypt, "damaged .*encrypted"),
     "a FIFO as file": (os.mkfifo, "is a pipe or device; expected a file"),
     "a device as file": (lambda file: file.symlink_to("/dev/zero"), "is a pipe or device"),
     "a folder as file": (Path.mkdir, "is a folder; expected a file"),
     "a link to itself": (lambda file: file.symlink_to(file), "a.pkl"),
-    "a key of 100 000 characters": (name_without_end, r"left over: a{100}… \(100,000 characters\)"),
-    "a key with terminal escapes": (name_with_escapes, r"left over: \\x1b\[2J\\x1b\]0;owned\\x07"),
+    "a key of 100 000 characters": (name_without_end, r"unknown: a{100}… \(100,000 characters\)"),
+    "a key with terminal escapes": (name_with_escapes, r"unknown: \\x1b\[2J\\x1b\]0;owned\\x07"),
     "keys of a dict without end": (keys_without_end, r"keys a tuple, b{100}….*, \\x1b\[31m"),
     "names of another network without end": (names_of_another_network, r"1 entries, such as \\x1b"),
 }
@@ -213,7 +213,7 @@ def test_dataset_that_is_no_datasets_name_writes_nowhere(work, capsys, dataset):
     file = authors.save(work / "a.pkl", weights())
     before = snapshot(work)
     assert main(["import-checkpoint", str(file), f"--dataset={dataset}"]) == 1
-    assert "nnU-Net knows no such dataset" in capsys.readouterr().err
+    assert "nnU-Net has no such dataset" in capsys.readouterr().err
     assert snapshot(work) == before
 
 

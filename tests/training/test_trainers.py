@@ -292,7 +292,7 @@ def test_arguments_in_the_plan_precede_the_trainers(make_trainer):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"features_per_stage": [16, 32, 64, 128]}, "would build another, .8, 16, 32, 64"),
+        ({"features_per_stage": [16, 32, 64, 128]}, "but this trainer as .8, 16, 32, 64"),
         ({"width": 3}, "holds width; it may hold .*features_per_stage"),
         ({"patch_size": [64, 64, 64]}, "holds patch_size; it may hold "),
     ],
