@@ -58,7 +58,7 @@ def test_other_number_of_outputs_is_fine():
     ],
 )
 def test_another_kind_of_network_is_refused_by_name(arguments):
-    with pytest.raises(ValueError, match="differ in .* entries"):
+    with pytest.raises(ValueError, match=r"differ in .* entries"):
         adapt_weights(_network(**arguments).state_dict(), _network())
 
 
