@@ -32,6 +32,12 @@ def nnunet_folders(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-# a loaded machine is no fault of the code
+@pytest.fixture
+def raw(nnunet_folders) -> Path:
+    """nnUNet_raw, empty."""
+    return nnunet_folders / "nnUNet_raw"
+
+
+# a loaded machine is not the code's fault
 settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("default")

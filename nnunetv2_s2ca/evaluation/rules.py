@@ -8,17 +8,8 @@ from dataclasses import dataclass, replace
 
 from nnunetv2_s2ca.brats.editions import RULES, Edition, edition_named
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.evaluation.surfaces import (
-    Spacing,
-    SurfaceDistances,
-    boundary_distances,
-    hd95_of_boundaries,
-    hd95_of_surfels,
-    hd95_pooled,
-    surface_dice,
-    surface_dice_of_shares,
-    surfel_distances,
-)
+from nnunetv2_s2ca.evaluation import surfaces as measured
+from nnunetv2_s2ca.evaluation.surfaces import Spacing, SurfaceDistances
 
 # The diagonal of BraTS' 240×240×155 volumes of 1 mm voxels, the penalty for a missed region: in
 # 2017–2022 ...
@@ -147,12 +138,12 @@ def rules_named(name: str, *, edition: str | None = None, tolerance: float | Non
             lesions=None,
             empty_sensitivity=(math.nan, math.nan),
             infinity_in_means=DIAGONAL_2026_MM,
-            surfaces=boundary_distances,
-            hd95=hd95_pooled,
+            surfaces=measured.boundary_distances,
+            hd95=measured.hd95_pooled,
             hd95_text="the 95th percentile of both directions' distances between boundary voxels "
             "together",
-            nsd_surfaces=boundary_distances,
-            surface_dice=surface_dice_of_shares,
+            nsd_surfaces=measured.boundary_distances,
+            surface_dice=measured.surface_dice_of_shares,
         )
     classic = Rules(
         name="classic",
@@ -163,11 +154,11 @@ def rules_named(name: str, *, edition: str | None = None, tolerance: float | Non
         lesions=LesionRule2023() if edition is None else _lesion_rule(edition_named(edition)),
         empty_sensitivity=(math.nan, math.nan),
         infinity_in_means=DIAGONAL_MM,
-        surfaces=boundary_distances,
-        hd95=hd95_of_boundaries,
+        surfaces=measured.boundary_distances,
+        hd95=measured.hd95_of_boundaries,
         hd95_text="the larger of the two directed 95th percentiles between boundary voxels",
-        nsd_surfaces=surfel_distances,
-        surface_dice=surface_dice,
+        nsd_surfaces=measured.surfel_distances,
+        surface_dice=measured.surface_dice,
     )
     if name == "classic":
         return classic
@@ -178,8 +169,8 @@ def rules_named(name: str, *, edition: str | None = None, tolerance: float | Non
             one_empty=(0.0, 0.0, DIAGONAL_2023_MM),
             empty_sensitivity=(1.0, 0.0),
             infinity_in_means=DIAGONAL_2023_MM,
-            surfaces=surfel_distances,
-            hd95=hd95_of_surfels,
+            surfaces=measured.surfel_distances,
+            hd95=measured.hd95_of_surfels,
             hd95_text="the larger of the two directed 95th percentiles between surface elements "
             "by area (surface-distance)",
         )

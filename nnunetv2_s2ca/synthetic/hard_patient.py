@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from nnunetv2_s2ca.synthetic.anatomy import Tissues, make_tissues, smooth_noise
+from nnunetv2_s2ca.synthetic.anatomy import Tissues, smooth_noise
 from nnunetv2_s2ca.synthetic.cohort import FIRST_HOSPITAL, Cohort
-from nnunetv2_s2ca.synthetic.distractors import draw_lesions, draw_vessels
+from nnunetv2_s2ca.synthetic.distractors import draw_distractors
 from nnunetv2_s2ca.synthetic.foci import displace, draw_foci, segment
 from nnunetv2_s2ca.synthetic.patient import (
     BIAS_WAVELENGTH,
@@ -23,9 +23,9 @@ from nnunetv2_s2ca.synthetic.patient import (
     TUMOUR_SIGNAL,
     Patient,
     brats_affine,
-    check_size,
+    draw_anatomy,
 )
-from nnunetv2_s2ca.synthetic.tumour import GRADES, NECROSIS, OEDEMA, Grade
+from nnunetv2_s2ca.synthetic.tumour import NECROSIS, OEDEMA, Grade
 
 # blood flows out of the slice before it is read on T2 and FLAIR; contrast agent makes it shine
 VESSEL_SIGNAL: Mapping[str, float] = {"t1": 0.6, "t1ce": 1.7, "t2": 0.3, "flair": 0.3}
@@ -53,11 +53,8 @@ def make_hard_patient(
     Raises:
         ValueError: if the volume is too small to hold the middle of a brain.
     """
-    check_size(shape, spacing)
-    rng = np.random.default_rng(seed)
-    drawn: Grade = GRADES[int(rng.random() < 0.25)]
+    rng, drawn, tissues = draw_anatomy(seed, shape=shape, spacing=spacing)
     grade = grade or drawn
-    tissues = make_tissues(rng, shape=shape, spacing=spacing)
     foci = draw_foci(rng, tissues, spacing=spacing, cohort=cohort)
     tissues = displace(rng, tissues, foci, spacing=spacing, cohort=cohort)
     segmentation = segment(rng, tissues, foci, spacing=spacing, grade=grade, cohort=cohort)
@@ -66,8 +63,7 @@ def make_hard_patient(
         label: ndimage.gaussian_filter((segmentation == label).astype(np.float32), 0.4)
         for label in TUMOUR_SIGNAL["t1"]
     }
-    lesions = draw_lesions(rng, tissues, tumour, spacing=spacing, cohort=cohort)
-    vessels = draw_vessels(rng, tissues, tumour, spacing=spacing, cohort=cohort)
+    lesions, vessels = draw_distractors(rng, tissues, tumour, spacing=spacing, cohort=cohort)
     scanner = _Scanner(rng, shape, spacing, cohort)
     wavelength = HEALTHY_WAVELENGTH / spacing
     images = {}

@@ -79,11 +79,8 @@ def make_patient(
     Raises:
         ValueError: if the volume is too small to hold the middle of a brain.
     """
-    check_size(shape, spacing)
-    rng = np.random.default_rng(seed)
-    drawn: Grade = GRADES[int(rng.random() < 0.25)]
+    rng, drawn, tissues = draw_anatomy(seed, shape=shape, spacing=spacing)
     grade = grade or drawn
-    tissues = make_tissues(rng, shape=shape, spacing=spacing)
     segmentation = make_tumour(rng, tissues, spacing=spacing, grade=grade)
     images = {
         modality: _acquire(rng, modality, tissues, segmentation, spacing=spacing, grade=grade)
@@ -92,17 +89,22 @@ def make_patient(
     return Patient(images, segmentation, brats_affine(shape, spacing), grade)
 
 
-def check_size(shape: tuple[int, int, int], spacing: float) -> None:
-    """Refuse a volume too small to hold the middle of a brain.
+def draw_anatomy(
+    seed: int, *, shape: tuple[int, int, int], spacing: float
+) -> tuple[np.random.Generator, Grade, Tissues]:
+    """The generator of a patient, a grade, and tissues without a tumour.
 
     Raises:
-        ValueError: if it is.
+        ValueError: The volume is too small to hold the middle of a brain.
     """
     if min(shape) * spacing < 60:
         raise ValueError(
             f"a volume of {shape} voxels of {spacing} mm cannot hold a brain with a tumour; at "
             f"least 60 mm along each axis are needed, and 160×200×165 mm for a whole brain"
         )
+    rng = np.random.default_rng(seed)
+    grade: Grade = GRADES[int(rng.random() < 0.25)]
+    return rng, grade, make_tissues(rng, shape=shape, spacing=spacing)
 
 
 def brats_affine(shape: tuple[int, int, int], spacing: float) -> NDArray[np.float64]:

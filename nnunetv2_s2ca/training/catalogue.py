@@ -43,7 +43,8 @@ def count_parameters(trainer: type[S2CANetTrainer]) -> int:
 
 def _recipe(trainer: type[S2CANetTrainer]) -> str:
     epochs = getattr(trainer, "length_in_epochs", None) or NNUNET_EPOCHS
-    iterations = getattr(trainer, "iterations_per_epoch", NNUNET_ITERATIONS)
+    own = getattr(trainer, "iterations_per_epoch", None)
+    iterations = NNUNET_ITERATIONS if own is None else own[0]
     weights = trainer.deep_supervision_weights
     return ", ".join(
         [

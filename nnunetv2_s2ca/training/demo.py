@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
@@ -18,19 +17,7 @@ class nnUNetTrainerS2CA_demo(nnUNetTrainerS2CA_short):
 
     # few epochs: each ends with a validation, a plot and a checkpoint
     length_in_epochs: ClassVar = 4
-    iterations_per_epoch: ClassVar = 28
-
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's own default)
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_iterations_per_epoch = self.iterations_per_epoch
-        self.num_val_iterations_per_epoch = 1
+    iterations_per_epoch: ClassVar = (28, 1)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802 (nnU-Net's)
         """As in nnU-Net, but mirrored left to right only, and without a margin for rotations."""
@@ -43,15 +30,10 @@ class nnUNetTrainerS2CA_demo(nnUNetTrainerS2CA_short):
 
     @staticmethod
     def get_training_transforms(
-        patch_size: Any,
-        rotation_for_DA: Any,  # noqa: N803 (nnU-Net's)
-        deep_supervision_scales: Any,
-        mirror_axes: tuple[int, ...],
-        do_dummy_2d_data_aug: bool,
-        use_mask_for_norm: Any = None,
-        **others: Any,
+        *arguments: Any, use_mask_for_norm: Any = None, **others: Any
     ) -> BasicTransform:
         """Mirroring and nnU-Net's treatment of labels; more would not help so few iterations."""
+        _, _, deep_supervision_scales, mirror_axes, _ = arguments
         return ComposeTransforms(
             [
                 MirrorTransform(allowed_axes=mirror_axes),

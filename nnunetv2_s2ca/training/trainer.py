@@ -91,8 +91,9 @@ class nnUNetTrainerS2CA(S2CANetTrainer):
     Adam, learning rate 1e-3 with warm-up, plateau and cosine, L2 weight decay 1e-5.
     """
 
-    # nnU-Net's if None
+    # nnU-Net's if None; iterations of training and validation
     length_in_epochs: ClassVar[int | None] = None
+    iterations_per_epoch: ClassVar[tuple[int, int] | None] = None
     max_lr: ClassVar[float] = 1e-3
     phases: ClassVar[Phases] = PAPER
 
@@ -107,6 +108,10 @@ class nnUNetTrainerS2CA(S2CANetTrainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         if self.length_in_epochs is not None:
             self.num_epochs = self.length_in_epochs
+        if self.iterations_per_epoch is not None:
+            self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = (
+                self.iterations_per_epoch
+            )
         self.initial_lr = self.max_lr
         self.weight_decay = 1e-5
         self.iteration = 0

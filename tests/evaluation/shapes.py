@@ -1,4 +1,4 @@
-"""Made-up masks and the real cases, for the tests of metrics."""
+"""Synthetic masks and the real cases, for the tests of metrics."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ from scipy.ndimage import gaussian_filter
 REAL_CASES = sorted(
     (Path(__file__).parents[2] / "../shared/real_cases").resolve().glob("*/*/*/*_seg.nii.gz")
 )
+# regions as nnU-Net declares them in dataset.json
+DATASET = {
+    "labels": {
+        "background": 0,
+        "whole tumor": [1, 2, 3],
+        "tumor core": [2, 3],
+        "enhancing tumor": [3],
+    }
+}
 BRATS2019 = {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}
 
 

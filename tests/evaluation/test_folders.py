@@ -15,17 +15,9 @@ from nnunetv2_s2ca.evaluation.comparison import COMPARED
 from nnunetv2_s2ca.evaluation.rules import RULES, default_rules
 from nnunetv2_s2ca.evaluation.segmentations import find_segmentations
 from tests.damaged_nifti import UNREADABLE, colours, truncated, write_array
-from tests.evaluation.shapes import ball, write_labels
+from tests.evaluation.shapes import DATASET, ball, write_labels
 
 SHAPE = (24, 22, 20)
-DATASET = {
-    "labels": {
-        "background": 0,
-        "whole tumor": [1, 2, 3],
-        "tumor core": [2, 3],
-        "enhancing tumor": [3],
-    }
-}
 
 
 def tumour(shift: int = 0) -> np.ndarray:

@@ -14,18 +14,10 @@ from nnunetv2_s2ca.cli import main
 from nnunetv2_s2ca.evaluation.cohort import CasePair
 from nnunetv2_s2ca.postprocessing.fitting import COMPONENT_SIZES, ENHANCING_SIZES, fit_rules
 from nnunetv2_s2ca.postprocessing.rules import read_rules
-from tests.evaluation.shapes import ball, blobs, write_labels
+from tests.evaluation.shapes import DATASET, ball, blobs, write_labels
 
 SHAPE = (32, 28, 26)
 SCHEME = scheme_of_regions({"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,)})
-DATASET = {
-    "labels": {
-        "background": 0,
-        "whole tumor": [1, 2, 3],
-        "tumor core": [2, 3],
-        "enhancing tumor": [3],
-    }
-}
 
 
 def truth(*, enhancing: bool = True) -> np.ndarray:

@@ -20,7 +20,7 @@ from nnunetv2_s2ca.postprocessing.rules import (
     papers_rules,
     postprocess,
 )
-from tests.evaluation.shapes import ball, blobs, write_labels
+from tests.evaluation.shapes import DATASET, ball, blobs, write_labels
 
 # nnU-Net's labels: 1 oedema, 2 core without enhancement, 3 enhancing
 REGIONS = (Region("WT", (1, 2, 3)), Region("TC", (2, 3)), Region("ET", (3,)))
@@ -276,16 +276,6 @@ def test_what_is_left_keeps_the_rules_and_a_second_pass_changes_nothing(seed, si
         assert not (mask & ~region.mask(labels)).any()
     assert np.count_nonzero(cleaned == 3) >= enhancing or not (cleaned == 3).any()
     assert (clean(cleaned, rules) == cleaned).all()
-
-
-DATASET = {
-    "labels": {
-        "background": 0,
-        "whole tumor": [1, 2, 3],
-        "tumor core": [2, 3],
-        "enhancing tumor": [3],
-    }
-}
 
 
 @pytest.fixture

@@ -175,11 +175,6 @@ def source(tmp_path, nnunet_folders):
     return tmp_path / "source"
 
 
-@pytest.fixture
-def raw(nnunet_folders):
-    return nnunet_folders / "nnUNet_raw"
-
-
 def _file(source: Path, suffix: str) -> Path:
     return source / CASE / f"{CASE}_{suffix}.nii.gz"
 

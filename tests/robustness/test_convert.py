@@ -41,11 +41,6 @@ def source(tmp_path, nnunet_folders):
     return tmp_path / "source"
 
 
-@pytest.fixture
-def raw(nnunet_folders):
-    return nnunet_folders / "nnUNet_raw"
-
-
 def _files(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()

@@ -24,7 +24,6 @@ from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from benchmarks.accuracy.network_options import apply_options
@@ -47,15 +46,8 @@ class RowTrainer(nnUNetTrainer):
 
     row: ClassVar[dict[str, Any]]
 
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),  # noqa: B008 (nnU-Net's own default)
-    ):
-        super().__init__(plans, configuration, fold, dataset_json, device)
+    def initialize(self) -> None:
+        """Set length and seed, then build the network."""
         points = min(POINTS, self.row["steps"])
         self.num_epochs = points
         self.num_iterations_per_epoch = self.row["steps"] // points
@@ -64,25 +56,13 @@ class RowTrainer(nnUNetTrainer):
         self.step_of_epoch = 0
         self.seconds = self.started = 0.0
         self.curve: dict[str, list] = {"losses": [], "validation": []}
-        _seed(fold)
+        _seed(self.fold)
+        super().initialize()
 
     @classmethod
-    def build_network_architecture(
-        cls,
-        plans_manager: PlansManager,
-        configuration_manager: ConfigurationManager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = True,
-    ) -> nn.Module:
-        """Build the network as its trainer does, then change what the recipe changes."""
-        network = super().build_network_architecture(
-            plans_manager,
-            configuration_manager,
-            num_input_channels,
-            num_output_channels,
-            enable_deep_supervision,
-        )
+    def build_network_architecture(cls, *arguments: Any, **named: Any) -> nn.Module:
+        """Build the network as its trainer does, then apply the recipe's options."""
+        network = super().build_network_architecture(*arguments, **named)
         return apply_options(network, cls.row["recipe"])
 
     def configure_optimizers(self):
