@@ -6,12 +6,12 @@ from pathlib import Path
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
-# `dataset_conversion` stands at the top of the checkout, but no package of so general a name may
-# land in site-packages.
+# `dataset_conversion` is at the top of the checkout, but must not install a package of so general
+# a name.
 RELOCATED = {"nnunetv2_s2ca.dataset_conversion": "dataset_conversion"}
 
-# Python reads this file at its start, if it lies at the top of site-packages; through it nnU-Net
-# finds the trainers. The module `nnunetv2_s2ca.startup` has the why.
+# Python reads this file at startup if it is at the top of site-packages, so that nnU-Net finds the
+# trainers; see `nnunetv2_s2ca.startup`.
 PTH_FILE = Path("nnunetv2_s2ca", "nnunetv2-s2ca.pth")
 
 
@@ -63,10 +63,10 @@ setup(
     package_data={"nnunetv2_s2ca": [PTH_FILE.name, "py.typed"]},
     cmdclass={"build_py": BuildWithPthFile},
     install_requires=[
-        # nnU-Net's own bound is lower, but compiled networks ask `torch.compiler.is_exporting`
+        # nnU-Net's own bound is lower, but compiled networks call `torch.compiler.is_exporting`
         "torch>=2.7",
         "nnunetv2>=2.8",
-        # nnU-Net brings these; named for the versions that the plug-in is tested with
+        # nnU-Net requires these; stated for the versions that we test with
         "batchgenerators>=0.25.1",
         "batchgeneratorsv2>=0.3.2",
         "dynamic-network-architectures>=0.4.4",
@@ -89,7 +89,7 @@ setup(
         "psutil>=5.9",
     ],
     extras_require={
-        # the challenge's own program, under the AGPL: for those who ask for it, never needed
+        # the challenge's own program, under the AGPL: optional
         "official": ["brats-evaluation>=0.0.10"],
         "dev": [
             "monai>=1.5",
@@ -97,7 +97,7 @@ setup(
             "import-linter>=2.3",
             "mkdocs-material>=9.6",
             "mkdocstrings[python]>=1.0",
-            # what these two accept changes from one minor version to the next
+            # mypy and ruff change what they accept with minor versions
             "mypy>=2.4,<2.5",
             "pytest>=8",
             "pytest-xdist>=3.5",
