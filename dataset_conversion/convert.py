@@ -45,7 +45,7 @@ class Conversion:
     skipped: int
 
     def __str__(self) -> str:
-        number = self.folder.name[7:10]
+        number = int(self.folder.name[7:10])
         made = (
             f"{self.training} training cases, {self.to_predict} cases to predict, "
             f"{self.skipped} skipped: {self.folder}"

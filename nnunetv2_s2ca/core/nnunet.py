@@ -21,7 +21,7 @@ def nnunet_folder(variable: str, *, missing_ok: bool = False) -> Path:
 
     Args:
         variable: The environment variable that names it, one of `FOLDERS`.
-        missing_ok: Accept a folder that does not exist yet.
+        missing_ok: Return the path even if there is no such folder.
 
     Raises:
         UserError: The variable is not set, or does not name a readable folder.
@@ -35,7 +35,7 @@ def nnunet_folder(variable: str, *, missing_ok: bool = False) -> Path:
     try:
         os.scandir(f"{folder}/.").close()  # the dot also tests the right to enter the folder
     except (FileNotFoundError, NotADirectoryError):
-        if missing_ok and not folder.exists():
+        if missing_ok:
             return folder
         raise UserError(f"{variable} is {folder}, which is not a folder; create it first") from None
     except OSError as error:
@@ -56,7 +56,7 @@ def find_dataset(name_or_id: int | str, variable: str) -> Path:
         UserError: There is none, or more than one.
     """
     base, wanted = nnunet_folder(variable), str(name_or_id)
-    number = f"Dataset{int(wanted):03d}_" if wanted.isdecimal() else f"{wanted}/"
+    number = f"Dataset{wanted.lstrip('0'):0>3}_" if wanted.isdecimal() else f"{wanted}/"
     found = [path for path in sorted(base.glob("Dataset*/")) if f"{path.name}/".startswith(number)]
     if len(found) != 1:
         names = ", ".join(path.name for path in found)
