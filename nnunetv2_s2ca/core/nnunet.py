@@ -57,7 +57,8 @@ def find_dataset(name_or_id: int | str, variable: str) -> Path:
     """
     base, wanted = nnunet_folder(variable), str(name_or_id)
     number = f"Dataset{wanted.lstrip('0'):0>3}_" if wanted.isdecimal() else f"{wanted}/"
-    found = [path for path in sorted(base.glob("Dataset*/")) if f"{path.name}/".startswith(number)]
+    folders = sorted(path for path in base.glob("Dataset*") if path.is_dir())
+    found = [path for path in folders if f"{path.name}/".startswith(number)]
     if len(found) != 1:
         names = ", ".join(path.name for path in found)
         raise UserError(
