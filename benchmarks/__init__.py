@@ -1,1 +1,1 @@
-"""Programs that measure, and write what they find to `results/`."""
+"""Programs that measure, and write to `results/`."""

@@ -101,7 +101,7 @@ def _write_cases(source: Path, cases: int) -> None:
 
 
 def _nnunets_converter(source: Path, target: Path) -> None:
-    """Do what nnU-Net's program does for each case; its paths stand in its main block."""
+    """Convert as nnU-Net's script does, whose paths are fixed."""
     for sub in ("imagesTr", "labelsTr"):
         (target / sub).mkdir(parents=True)
     for case in sorted(source.iterdir()):

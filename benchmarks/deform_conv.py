@@ -1,8 +1,7 @@
-"""Formulations of the deformable convolution beside each other, each in a process of its own.
+"""Compare formulations of the deformable convolution, each in its own process.
 
 `python -m benchmarks.deform_conv` writes `results/speed/deform_conv.<device>.md` and `.json`. All
-of them give the same values, which the program checks; the ratios to the first in the same run
-are the figures to go by.
+formulations give the same values, which the program checks. Compare ratios within a run.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--repeats", type=int, default=3, help="timed runs after the warm-up")
     parser.add_argument("--threads", type=int, default=psutil.cpu_count(logical=False))
-    # how this program calls itself, one process a row
+    # the program calls itself with this, one process per row
     parser.add_argument("--measure", choices=list(FORMULATIONS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
@@ -81,13 +80,13 @@ def _measure(arguments: argparse.Namespace) -> dict:
 
 
 def _check(run: Formulation, device: torch.device) -> None:
-    """Hold a formulation against the formula, away from the border rule's jumps."""
+    """Compare a formulation with the formula, except at jumps of the border rule."""
     x = torch.randn(1, CHANNELS, 9, 8, 7, device=device)
     offset = torch.randn(1, 3 * len(TAPS), 9, 8, 7, device=device)
     weight = torch.randn(OUTPUTS, CHANNELS * len(TAPS), device=device)
     error = (run(x, offset, weight) - deform_conv3d_formula(x, offset, weight)).abs()
     if error.quantile(0.999) > 1e-3:
-        raise AssertionError("the formulation gives other values than the formula")
+        raise AssertionError("the formulation and the formula give different values")
 
 
 def _eight_corners(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
@@ -145,7 +144,7 @@ def _markdown(rows: dict[str, dict], arguments: argparse.Namespace) -> str:
         f"{arguments.size}³ voxels sampled at 27 taps into {OUTPUTS}, {device}, "
         f"{arguments.threads} threads, PyTorch {torch.__version__}, each in its own process, "
         f"median of {arguments.repeats} after a warm-up. ×: ratio to the first. A step is "
-        "forward and backward; memory is the process' peak, the compiler included.",
+        "forward and backward; memory is the process' peak, including the compiler.",
         "",
         "| formulation | forward s | × | step s | × | forward GB | step GB |",
         "|---|" + "---:|" * 6,

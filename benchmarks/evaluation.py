@@ -2,11 +2,11 @@
 
     python -m benchmarks.evaluation [--repeats 3] [--output results]
 
-A synthetic case, so that anybody can repeat it: a tumour of 140 ml with core and enhancing rim, a
-prediction that is off by some voxels everywhere, with false specks all over the volume, so that no
-crop helps. Each row is measured in a process of its own with one thread, the median of the repeats
-of its processor time, which other programs on the machine disturb less than the clock's; memory is
-the process' peak. Writes `evaluation.md` and `evaluation.json`.
+The case is synthetic: a tumour of 140 ml with core and enhancing rim, and a prediction that is off
+by some voxels everywhere, with false specks all over the volume, so that cropping does not help.
+Each row runs in its own process with one thread; time is the median processor time, which other
+programs disturb less than wall time, and memory the process' peak. Writes `evaluation.md` and
+`evaluation.json`.
 """
 
 from __future__ import annotations
@@ -38,10 +38,9 @@ SHAPE = (240, 240, 155)
 SCHEME: LabelScheme = scheme_of_regions({"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)})
 SPACING = (1.0, 1.0, 1.0)
 
-# What the table says of a package to compare with that is missing
-NOT_INSTALLED = "not installed"
+NOT_INSTALLED = "not installed"  # of packages to compare with
 
-# What one case may cost, by which the rows are judged
+# targets for one case
 SECONDS, GIGABYTES = 3.0, 1.0
 
 
@@ -69,7 +68,7 @@ def make_case(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_cases(folder: Path, number: int) -> None:
-    """Write so many copies of the case below `folder`, as references and predictions."""
+    """Write copies of the case below `folder`, as references and predictions."""
     for part, labels in zip(("ref", "pred"), make_case(), strict=True):
         (folder / part).mkdir()
         first = folder / part / "BraTS-GLI-00000-000.nii.gz"
@@ -182,7 +181,7 @@ def time_row(row: str, folder: Path, repeats: int) -> dict[str, float]:
 
 
 def time_processes(folder: Path, processes: int) -> float:
-    """Seconds for all cases of the folder by so many processes."""
+    """Seconds for all cases of the folder."""
     pairs, _ = pair_cases(folder / "ref", folder / "pred")
     start = time.perf_counter()
     evaluate_cohort(pairs, scheme=SCHEME, rules=rules_named("classic"), processes=processes)
@@ -227,7 +226,7 @@ def main() -> None:
         return
     cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as folder:
-        # not here: a child's peak memory begins at its parent's
+        # in its own process, since a child's peak memory starts at its parent's
         _in_own_process("--make", 8 * cores, "--folder", folder)
         rows = {}
         for row in ROWS:
@@ -275,8 +274,8 @@ def _table(results: dict, cores: int) -> str:
         "",
         f"{results['cases']} cases by one process: {alone:.1f} s"
         + "".join(f"; by {cores} processes: {s:.1f} s, {alone / s:.2f} times as fast" for s in more)
-        + ", the start of the processes included. Of the clock's time, which tells little while "
-        f"other programs run: the load was {results['load_before']:.1f} on {cores} cores before.",
+        + ", including the start of the processes. Wall time, which other programs disturb: "
+        f"the load before was {results['load_before']:.1f} on {cores} cores.",
     ]
     return "\n".join(lines) + "\n"
 

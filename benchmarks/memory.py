@@ -13,10 +13,10 @@ from torch.utils._pytree import tree_leaves
 
 
 class KeptForBackward(torch.autograd.graph.saved_tensors_hooks):
-    """Inside `with`, counts the memory that is kept for the backward pass.
+    """Within `with`, counts the memory that is kept for the backward pass.
 
     Args:
-        known: tensors that are there anyway, and do not count.
+        known: Tensors that do not count.
     """
 
     def __init__(self, known: Sequence[Tensor]):

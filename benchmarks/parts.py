@@ -22,7 +22,7 @@ from benchmarks.speed import RESULTS
 from nnunetv2_s2ca import S2CANet
 from nnunetv2_s2ca.architecture.merging import merge
 
-# What it is called, what it computes, from which maps.
+# name, function, input maps
 Part = tuple[str, Callable[..., Any], Sequence[Tensor]]
 
 

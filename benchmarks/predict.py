@@ -1,9 +1,8 @@
 """One patient through `nnUNetv2_predict`, by S2CA-Net and by nnU-Net's default network.
 
 `python -m benchmarks.predict T1 T1CE T2 FLAIR`, four NIfTI files of one patient, writes
-`results/speed/predict.md`. The weights are random, since they do not change the time; the models
-stand in a temporary folder. Mirroring is on and patches overlap by half, as nnU-Net does by
-default.
+`results/speed/predict.md`. The weights are random, which does not change the time. Mirroring and
+overlap are nnU-Net's defaults.
 """
 
 from __future__ import annotations
@@ -170,7 +169,7 @@ def _plans() -> dict[str, Any]:
         "configurations": {"3d_fullres": configuration},
         "experiment_planner_used": "ExperimentPlanner",
         "label_manager": "LabelManager",
-        # z-scoring asks for an entry per channel and reads none of it
+        # z-scoring requires an entry per channel, but does not read it
         "foreground_intensity_properties_per_channel": {str(channel): {} for channel in range(4)},
     }
 

@@ -1,7 +1,7 @@
 """A training step at small patches on one thread, beside nnU-Net's default network.
 
-`python -m benchmarks.small_patches` writes `results/speed/small_patches.md`. Both networks take
-turns in one process, so that the load of the machine meets both; a step is forward, backward,
+`python -m benchmarks.small_patches` writes `results/speed/small_patches.md`. The networks take
+turns in one process, so the machine's load affects all alike. A step is forward, backward,
 gradient clipping and Adam.
 """
 

@@ -1,7 +1,7 @@
-"""Time and memory of S2CA-Net beside other networks, each in a process of its own.
+"""Compare time and memory of S2CA-Net and other networks, each in its own process.
 
-`python -m benchmarks.speed` writes `results/speed/<device>.md`, `.json` and `.png`. Times drift
-with the machine and its load: the ratios to nnU-Net's default network in the same run count.
+`python -m benchmarks.speed` writes `results/speed/<device>.md`, `.json` and `.png`. Times depend on
+the machine and its load; compare ratios to nnU-Net's default network within a run.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from benchmarks.speed_report import MODES, Row, markdown, plot
 RESULTS = Path(__file__).parents[1] / "results" / "speed"
 GB = 1e9
 
-# Memory in GB that a training step at 128³ takes on the CPU, for networks that need much.
+# GB for a training step at 128³ on the CPU, for networks that need a lot
 NEEDS_GB = {"SwinUNETR (48)": 16.0, "UNETR": 9.0, "S2CA-Net-L": 9.0}
 
 
@@ -45,12 +45,12 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     runs = [
         {"name": name, "mode": mode}
-        for mode in arguments.modes  # what compiles takes longest, so it comes last
+        for mode in arguments.modes  # compiled runs last, since they take longest
         for name in arguments.networks
         if mode == "eager" or name.startswith("S2CA-Net")
     ]
     report: Row = {"setup": _setup(arguments), "rows": [], "scaling": []}
-    # whole after every row, since the larger networks take long
+    # the report is complete after every row, since the larger networks take long
     for size, batch in arguments.scaling:
         row = _measure_in_process("S2CA-Net", "eager", arguments, patch=(size,) * 3, batch=batch)
         report["scaling"].append(row)
@@ -78,7 +78,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=psutil.cpu_count(logical=False))
     parser.add_argument("--no-scaling", dest="scaling", action="store_const", const=(),
                         default=((64, 1), (64, 2), (96, 1), (128, 1)))  # fmt: skip
-    # how this program calls itself, one process a row
+    # the program calls itself with this, one process per row
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -133,7 +133,7 @@ def _measure(name: str, mode: str, arguments: argparse.Namespace) -> Row:
             run(x)
 
     def step() -> None:
-        # the heads' losses are any function of all logits, the cheapest one here
+        # any loss of all logits will do; this is the cheapest
         network.zero_grad(set_to_none=True)
         outputs = run(x)
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]

@@ -28,13 +28,13 @@ def markdown(report: Row) -> str:
         "",
         f"`{setup['command']}`: patch {size}, batch {setup['batch']}, fp32, PyTorch "
         f"{setup['torch']}, each network in its own process, median of {setup['repeats']} after a "
-        f"warm-up. ×: ratio to {BASELINE} in the same run, the figure to go by. A step is forward "
-        f"and backward under deep supervision where the network has it. Memory is the process' "
-        f"peak, Python and PyTorch included; that of compiled networks includes the compiler.",
+        f"warm-up. ×: ratio to {BASELINE} in the same run, the figure to compare. A step is "
+        f"forward and backward under deep supervision where the network has it. Memory is the process' "
+        f"peak, including Python and PyTorch, and the compiler for compiled networks.",
         "",
     ]
     if "CPU" in setup["device"]:
-        lines += ["There was no GPU at hand; `--device cuda` measures one.", ""]
+        lines += ["No GPU was available; `--device cuda` measures one.", ""]
     lines += _table(rows, base, prefix="")
     if any("amp_step_s" in row for row in rows):
         lines += ["", "## Mixed precision (fp16 autocast)", "", *_table(rows, base, prefix="amp_")]

@@ -28,21 +28,21 @@ SETTINGS_FILE = "experiment.json"
 HOSPITALS = {"first": FIRST_HOSPITAL, "second": SECOND_HOSPITAL}
 TRAINING_IDS = {"first": 701, "second": 703}
 TEST_IDS = {"first": 702, "second": 704}
-# of the second hospital: so few train, and these validate in every fold
+# patients of the second hospital that train, and that validate, in every fold
 FINE_TUNING, FINE_TUNING_VALIDATION = 8, 2
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is common to all rows.
+    """Settings that all rows share.
 
     Attributes:
-        patients: of the first hospital, for training and validation in five folds.
-        test: patients of each hospital that only final rows predict.
-        shape: voxels (X, Y, Z) of a patient.
-        spacing: mm.
-        steps: of a row that does not say otherwise.
-        seed: of the patients.
+        patients: Patients of the first hospital, for training and validation in five folds.
+        test: Patients of each hospital that only final rows predict.
+        shape: Voxels (X, Y, Z) of a patient.
+        spacing: In mm.
+        steps: Steps of a row without its own number.
+        seed: Seed of the patients.
     """
 
     patients: int = 40
@@ -53,7 +53,7 @@ class Settings:
     seed: int = 0
 
     def patients_as_json(self) -> dict:
-        """What decides on the patients, as a record keeps it."""
+        """The settings that determine the patients, for records."""
         content = json.loads(json.dumps(asdict(self)))
         del content["steps"]
         return content
@@ -63,9 +63,9 @@ class Experiment:
     """Patients and models below one folder.
 
     Args:
-        folder: made if it does not exist.
-        settings: of all rows.
-        say: takes a line on what is done.
+        folder: Created if missing.
+        settings: Settings of all rows.
+        say: Receives lines of progress.
     """
 
     def __init__(self, folder: Path, settings: Settings, *, say: Callable[[str], None] = print):
@@ -73,17 +73,17 @@ class Experiment:
         self.logs = self.folder / "logs"
 
     def prepare(self) -> None:
-        """Draw, convert, plan, preprocess and split the patients, unless that is done.
+        """Draw, convert, plan, preprocess and split the patients, unless this is done already.
 
         Raises:
-            UserError: if the folder holds the patients of other settings, or a command fails.
+            UserError: The folder holds patients with other settings, or a command fails.
         """
         state = self.folder / SETTINGS_FILE
         patients = self.settings.patients_as_json()
         if state.exists():
             if read_json(state) != patients:
                 raise UserError(
-                    f"{self.folder} holds patients of other settings; give another --work folder"
+                    f"{self.folder} holds patients with other settings; name another --work folder"
                 )
             return
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ class Experiment:
         """Run one command on one thread, for a row if it trains or predicts one.
 
         Raises:
-            UserError: if it fails; quotes the end of its log.
+            UserError: It failed; quotes the end of its log.
         """
         environment = nnunet_environment(self.folder, threads=1)
         environment |= {
@@ -167,7 +167,7 @@ class Experiment:
             self._split_second_hospital(dataset_id)
 
     def _split_second_hospital(self, dataset_id: int) -> None:
-        """The same few patients train in every fold, which stands for a seed."""
+        """Every fold, which is a seed, trains on the same few patients."""
         labels = self.raw(dataset_id) / "labelsTr"
         cases = sorted(path.name.removesuffix(".nii.gz") for path in labels.glob("*.nii.gz"))
         fold = {"train": cases[:FINE_TUNING], "val": cases[FINE_TUNING:]}

@@ -1,4 +1,4 @@
-"""What a recipe changes about a network before it is trained: where weights and biases start."""
+"""What a recipe changes about a network before training: initial weights, biases and norms."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def apply_options(network: nn.Module, recipe: Mapping[str, Any]) -> nn.Module:
 
 
 def _initialise_as_nnunet(network: nn.Module) -> None:
-    """He's initialisation of the 3D convolutions, but for offsets, which start at zero."""
+    """He's initialisation of the 3D convolutions, except offsets, which start at zero."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv3d | nn.ConvTranspose3d) and "offset" not in name:
             nn.init.kaiming_normal_(module.weight, a=LEAKINESS)

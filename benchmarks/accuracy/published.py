@@ -1,4 +1,4 @@
-"""The paper's numbers on BraTS 2020, which are its authors' and not measured here.
+"""The paper's numbers on BraTS 2020, measured by its authors.
 
 Zhou et al., IEEE TMI 2024, doi 10.1109/TMI.2024.3368531: Dice in % on the 125 validation patients,
 scored by the challenge's portal.
@@ -16,10 +16,10 @@ class PublishedRow:
     """A row of one of the paper's tables.
 
     Attributes:
-        title: what the paper calls it.
-        trainer: what trains it here; None for networks that only the paper has.
-        dice: in %, of `REGIONS`; None where the paper gives the mean alone.
-        mean: in %; None where the paper gives none.
+        title: Name in the paper.
+        trainer: The trainer here; None for networks that only the paper has.
+        dice: Dice in % of `REGIONS`; None where the paper gives only the mean.
+        mean: Mean Dice in %; None where the paper gives none.
     """
 
     title: str

@@ -36,11 +36,11 @@ class RealDataset:
 
     Args:
         dataset: nnU-Net's id or name.
-        results: takes a folder of the dataset's name with scores and report.
-        say: takes a line on what is done.
+        results: Folder for a folder of the dataset's name with scores and report.
+        say: Receives lines of progress.
 
     Raises:
-        UserError: if there is no such dataset, or it lacks one of the paper's three regions.
+        UserError: There is no such dataset, or it lacks one of the paper's three regions.
     """
 
     def __init__(self, dataset: str, results: Path, *, say: Callable[[str], None] = print):
@@ -52,17 +52,17 @@ class RealDataset:
         self.models = {trainer: Model(self.name, CONFIGURATION, trainer) for trainer in TRAINERS}
 
     def train(self, backend: LocalBackend | SlurmBackend, *, device: str) -> list[str]:
-        """Train what is not trained; names of the folds that failed."""
+        """Train the missing folds; returns the names of those that failed."""
         outcome = cross_validate(
             list(self.models.values()), backend, device=device, report=self.say
         )
         return list(outcome.failed)
 
     def report(self) -> Path:
-        """Score the models whose folds are all there, and write the tables.
+        """Score the models whose folds are all trained, and write the tables.
 
         Raises:
-            UserError: if predictions do not fit the split or cannot be scored.
+            UserError: Predictions do not fit the split or cannot be scored.
         """
         folds = ensure_splits(next(iter(self.models.values())))
         done = {

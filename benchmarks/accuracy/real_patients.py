@@ -1,4 +1,4 @@
-"""Real patients predicted by a model that was trained on synthetic ones alone: a sanity check."""
+"""A sanity check: predict real patients by a model that was trained on synthetic ones only."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def predict_real_patients(experiment: Experiment, results: Path, source: Path) -
     the predictions back.
 
     Args:
-        experiment: holds the trained models.
-        results: holds the records, and takes the scores.
+        experiment: The experiment with the trained models.
+        results: Folder of the records and the scores.
         source: BraTS 2019 folder with segmentations.
 
     Returns:
         The JSON file with the scores.
 
     Raises:
-        UserError: if the row is not recorded, its model is not there, or a command fails.
+        UserError: The row is not recorded, its model is missing, or a command fails.
     """
     row = ROWS[BEST_S2CA]
     seeds = sorted(Records(results / "rows").all().get(row.name, {}))

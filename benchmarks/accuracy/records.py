@@ -19,14 +19,14 @@ class Records:
     """The records in a folder, one file for each row and seed.
 
     Args:
-        folder: made when the first record is written.
+        folder: Created with the first record.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def path(self, name: str, seed: int) -> Path:
-        """Where a record is, or would be."""
+        """The file of a record."""
         return self.folder / f"{name}.seed{seed}.json"
 
     def read(self, name: str, seed: int) -> dict[str, Any] | None:
@@ -43,7 +43,7 @@ class Records:
         return found
 
     def write(self, name: str, seed: int, record: dict[str, Any]) -> None:
-        """Write a record whole, or not at all."""
+        """Write a record."""
         self.folder.mkdir(parents=True, exist_ok=True)
         # a line for each entry: the losses of all steps would take hundreds
         lines = ",\n".join(f" {json.dumps(key)}: {json.dumps(record[key])}" for key in record)
@@ -53,12 +53,12 @@ class Records:
         """The record of a row if it was measured under these conditions.
 
         Raises:
-            UserError: if it was measured under others.
+            UserError: It was measured under others.
         """
         record = self.read(name, seed)
         if record is None:
             return None
-        # tuples are lists in a json
+        # JSON turns tuples into lists
         asked = json.loads(json.dumps(conditions))
         changed = [key for key in asked if record["conditions"].get(key) != asked[key]]
         if changed:

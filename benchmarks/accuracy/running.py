@@ -1,4 +1,4 @@
-"""Train, validate and test rows by nnU-Net's commands, and record what came out."""
+"""Train, validate and test rows by nnU-Net's commands, and record the results."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ FINAL = "checkpoint_final.pth"
 
 
 class Runner:
-    """Runs rows of an experiment, those left out that are recorded.
+    """Runs the rows of an experiment that are not recorded yet.
 
     Args:
-        experiment: prepared.
-        records: what is finished.
+        experiment: A prepared experiment.
+        records: Its records.
     """
 
     def __init__(self, experiment: Experiment, records: Records):
         self.experiment, self.records, self.say = experiment, records, experiment.say
 
     def run(self, row: Row, seed: int, *, test: bool) -> None:
-        """Train and validate a row, and predict the test patients if asked; skips what is done.
+        """Train and validate a row, and with `test` predict the test patients; skips what is recorded.
 
         Raises:
-            UserError: if a row that this one needs is not recorded, or a command fails.
+            UserError: A row that this one needs is not recorded, or a command fails.
         """
         conditions = self._conditions(row, seed)
         record = self.records.finished(row.name, seed, conditions)
@@ -66,7 +66,7 @@ class Runner:
         return {"row": row.as_json(), "steps": steps, "patients": settings.patients_as_json()}
 
     def _steps_in_seconds_of(self, row: Row, seed: int) -> int:
-        """As many steps as take the other row's processor seconds."""
+        """The number of steps that take the other row's processor seconds."""
         other = self._needed(str(row.seconds_of), seed)
         same = next(
             candidate.name
@@ -100,7 +100,7 @@ class Runner:
         dataset = self.experiment.raw(TRAINING_IDS[row.data])
         splits = self.experiment.folder / "nnUNet_preprocessed" / dataset.name
         cases = read_splits(splits / "splits_final.json")[seed]["val"]
-        # of the dataset's labels, those of the fold alone
+        # only the fold's labels
         truth = self._fold(row, seed) / "truth"
         truth.mkdir(exist_ok=True)
         for case in cases:
@@ -124,7 +124,7 @@ class Runner:
     def _run(
         self, what: str, row: Row, seed: int, command: tuple[str, ...], conditions: dict[str, Any]
     ) -> None:
-        """Run a command with what the row's trainer reads; the steps are those resolved."""
+        """Run a command with the variable that the row's trainer reads."""
         content = trainer_content(row, steps=conditions["steps"])
         self.experiment.run(f"{what}_{row.name}_seed{seed}", command, content)
 

@@ -7,11 +7,11 @@ from torch import nn
 
 
 class WeightAverage:
-    """Keeps the average, and exchanges it with the weights themselves.
+    """Keeps the average, and swaps it with the weights.
 
     Args:
-        network: whose weights are averaged.
-        decay: of the average; less in the first steps, which it would remember too long.
+        network: The network whose weights are averaged.
+        decay: Decay of the average; lower in the first steps, which would count for too long.
     """
 
     def __init__(self, network: nn.Module, decay: float):
@@ -20,7 +20,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take the present weights in."""
+        """Include the present weights."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         for name, value in self.network.state_dict().items():
@@ -31,7 +31,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def exchange(self) -> None:
-        """Put the average into the network and keep its weights, or the other way round."""
+        """Swap the average and the network's weights."""
         for name, value in self.network.state_dict().items():
             kept = value.clone()
             value.copy_(self.average[name])

@@ -38,9 +38,9 @@ VALIDATION_BATCHES = 4
 
 
 class RowTrainer(nnUNetTrainer):
-    """What all rows share: the run's length, augmentation, seed and record.
+    """What all rows share: length of the run, augmentation, seed and record.
 
-    nnU-Net's fold is the seed, too. Few epochs stand for few validations; the learning rate moves
+    nnU-Net's fold is also the seed. The few epochs are the validations; the learning rate changes
     at each step, for all optimisers.
     """
 
@@ -66,7 +66,7 @@ class RowTrainer(nnUNetTrainer):
         return apply_options(network, cls.row["recipe"])
 
     def configure_optimizers(self):
-        """The recipe's optimiser and rates, or else the trainer's own."""
+        """The recipe's optimiser and rates, or the trainer's own."""
         recipe = self.row["recipe"]
         if recipe["optimiser"] is None:
             return super().configure_optimizers()
@@ -76,7 +76,7 @@ class RowTrainer(nnUNetTrainer):
         return optimizer, RecipeSchedule(optimizer, recipe, self.num_epochs)
 
     def _clip(self, *_: Any) -> None:
-        """Clip once more than nnU-Net does, before the optimiser steps."""
+        """Clip in addition to nnU-Net's clipping, before the optimiser steps."""
         nn.utils.clip_grad_norm_(self.network.parameters(), self.row["recipe"]["clip"])
 
     def _build_loss(self) -> nn.Module:
@@ -131,7 +131,7 @@ class RowTrainer(nnUNetTrainer):
         return ComposeTransforms(transforms)
 
     def on_train_epoch_start(self) -> None:
-        """Start the clock of the processor, which stands still during validation."""
+        """Start measuring processor time, which leaves out validation."""
         if self.row["recipe"]["ema"] is not None and self.average is None:
             self.average = WeightAverage(self.network, self.row["recipe"]["ema"])
         self.step_of_epoch = 0
@@ -139,7 +139,7 @@ class RowTrainer(nnUNetTrainer):
         self.started = time.process_time()
 
     def train_step(self, batch: dict) -> dict:
-        """Step with the learning rate of this very step."""
+        """Step with this step's learning rate."""
         self.lr_scheduler.step(
             self.current_epoch + self.step_of_epoch / self.num_iterations_per_epoch
         )
@@ -151,7 +151,7 @@ class RowTrainer(nnUNetTrainer):
         return result
 
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
-        """Stop the clock."""
+        """Stop measuring processor time."""
         self.seconds += time.process_time() - self.started
         super().on_train_epoch_end(train_outputs)
 
