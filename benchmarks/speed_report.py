@@ -29,8 +29,8 @@ def markdown(report: Row) -> str:
         f"`{setup['command']}`: patch {size}, batch {setup['batch']}, fp32, PyTorch "
         f"{setup['torch']}, each network in its own process, median of {setup['repeats']} after a "
         f"warm-up. ×: ratio to {BASELINE} in the same run, the figure to compare. A step is "
-        f"forward and backward under deep supervision where the network has it. Memory is the process' "
-        f"peak, including Python and PyTorch, and the compiler for compiled networks.",
+        f"forward and backward under deep supervision where the network has it. Memory is the "
+        f"process' peak, including Python and PyTorch, and the compiler for compiled networks.",
         "",
     ]
     if "CPU" in setup["device"]:

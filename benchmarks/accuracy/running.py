@@ -33,7 +33,7 @@ class Runner:
         self.experiment, self.records, self.say = experiment, records, experiment.say
 
     def run(self, row: Row, seed: int, *, test: bool) -> None:
-        """Train and validate a row, and with `test` predict the test patients; skips what is recorded.
+        """Train and validate a row, predict the test patients if `test`, skip what is recorded.
 
         Raises:
             UserError: A row that this one needs is not recorded, or a command fails.
