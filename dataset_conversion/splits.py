@@ -31,20 +31,10 @@ FILE = "splits_final.json"
 def write_splits(
     dataset_id: int, *, folds: int = 5, seed: int = SEED, overwrite: bool = False
 ) -> tuple[Path, str]:
-    """Write patient-disjoint folds where nnU-Net reads them.
-
-    Args:
-        dataset_id: Id of a dataset that `s2ca convert` wrote.
-        folds: Number of folds.
-        seed: Seed of the shuffling.
-        overwrite: Replace other folds that exist.
+    """Write patient-disjoint folds; arguments and errors are those of the public function.
 
     Returns:
         The file, and a table of what each fold holds.
-
-    Raises:
-        UserError: There are fewer patients than folds, the dataset's cases are no longer those of
-            the conversion, other folds exist, or writing fails.
     """
     dataset = find_dataset(dataset_id, RAW)
     path = nnunet_folder(PREPROCESSED) / dataset.name / FILE

@@ -37,9 +37,9 @@ def import_checkpoints(
 
     Args:
         files: The authors' `.pkl` files, all of one architecture.
-        output: The model's folder, or a folder `DatasetXXX_Name` to put it in.
-        dataset: Id or name of the model's dataset; without `output`, the model goes to its place in
-            nnUNet_results.
+        output: The model's folder, or a folder `DatasetXXX_Name` to put it in. If it is None or
+            nnUNet_results, the model goes to the place of `dataset` in nnUNet_results.
+        dataset: Id or name of the model's dataset; nnU-Net must know an id.
         trust: Read files that can run code; needed for pickle protocols 4 and 5.
         overwrite: Replace a model that was imported before.
 

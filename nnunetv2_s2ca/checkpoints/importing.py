@@ -41,22 +41,9 @@ def import_checkpoints(
     trust: bool = False,
     overwrite: bool = False,
 ) -> Path:
-    """Turn the authors' files into the folds 0, 1, … of one nnU-Net model.
+    """Turn the authors' files into the folds 0, 1, … of one nnU-Net model; returns its folder.
 
-    Args:
-        files: The authors' files, all of one architecture.
-        output: The model's folder, or a folder `DatasetXXX_Name` to put it in. If it is None or
-            nnUNet_results, the model goes to the place of `dataset` in nnUNet_results.
-        dataset: Id or name of the model's dataset; nnU-Net must know an id.
-        trust: See `read_checkpoint`.
-        overwrite: Replace a model that was imported before.
-
-    Returns:
-        The model's folder.
-
-    Raises:
-        UserError: A file is damaged or holds something else, or the folder exists and cannot be
-            replaced; nothing is written.
+    Arguments and errors are those of the public function.
     """
     if output is not None:
         check_output_folder(output.parent)

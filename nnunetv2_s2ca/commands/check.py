@@ -10,14 +10,12 @@ from nnunetv2_s2ca.commands.options import add_processes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line offers."""
     parser.add_argument("edition", help="such as brats2019; an unknown one lists them all")
     parser.add_argument("source", type=Path, help="folder of the unzipped download")
     add_processes(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns the exit code, 1 if a case is invalid."""
     report = nnunetv2_s2ca.check(args.edition, args.source, processes=args.processes)
     print(report)
     return int(bool(report.problems))

@@ -10,7 +10,6 @@ import nnunetv2_s2ca
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line offers."""
     for dest, metavar in (("first", "A"), ("second", "B")):
         parser.add_argument(dest, type=Path, metavar=metavar, help="metrics.csv, or its folder")
     parser.add_argument(
@@ -22,7 +21,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns the exit code, 1 if cases were not compared."""
     comparison = nnunetv2_s2ca.compare(
         args.first, args.second, output=args.output, keep_going=args.keep_going
     )

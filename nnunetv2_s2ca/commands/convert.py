@@ -10,7 +10,6 @@ from nnunetv2_s2ca.commands.options import add_dataset_id, add_overwrite, add_pr
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line offers."""
     parser.add_argument("edition", help="such as brats2019; an unknown one lists them all")
     parser.add_argument("source", type=Path, help="folder of the unzipped download")
     add_dataset_id(parser, required=False)
@@ -27,7 +26,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Convert, and print what to do next."""
     converted = nnunetv2_s2ca.convert(
         args.edition,
         args.source,

@@ -10,7 +10,6 @@ from nnunetv2_s2ca.commands.options import add_model, name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line offers."""
     add_model(parser)
     parser.add_argument(
         "-tr",
@@ -28,7 +27,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns the exit code, 1 if a fold failed."""
     report = nnunetv2_s2ca.cross_validate(
         args.dataset,
         args.configuration,

@@ -11,7 +11,6 @@ NUMBERS = (("--patients", 20, "to train on"), ("--held-out", 8, "to predict"), (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line offers."""
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="folder for all files")
     for option, default, text in NUMBERS:
         parser.add_argument(
@@ -35,7 +34,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the chain, print the scores, and fail if they are too low."""
     settings = nnunetv2_s2ca.DemoSettings(
         patients=args.patients,
         held_out=args.held_out,

@@ -12,7 +12,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns the exit code."""
     installation = nnunetv2_s2ca.examine_installation()
     print(installation)
     return int(not installation.ready)

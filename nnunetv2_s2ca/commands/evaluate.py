@@ -13,7 +13,6 @@ RULES = ("classic", "lesionwise-2023", "brats-2026")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line offers."""
     for option, dest, what in (
         ("--ref", "reference", "true segmentations"),
         ("--pred", "predictions", "predictions"),
@@ -45,7 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns the exit code, 1 if a case was not scored."""
     given = {name: value for name, value in vars(args).items() if name in OPTIONS}
     evaluation = nnunetv2_s2ca.evaluate(args.reference, args.predictions, **given)
     print(evaluation)

@@ -10,7 +10,6 @@ from nnunetv2_s2ca.commands.options import add_processes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line offers."""
     parser.add_argument("-d", dest="dataset", type=int, metavar="ID", help="dataset id")
     parser.add_argument("--edition", help="without a dataset: the edition, such as brats2021")
     parser.add_argument(
@@ -32,7 +31,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the files."""
     print(
         nnunetv2_s2ca.export(
             args.dataset,

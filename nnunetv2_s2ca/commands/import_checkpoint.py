@@ -10,7 +10,6 @@ from nnunetv2_s2ca.commands.options import add_overwrite
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line offers."""
     parser.add_argument(
         "files", nargs="+", type=Path, metavar="FILE", help="the authors' .pkl files, one per fold"
     )
@@ -34,7 +33,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Describe or import."""
     if args.describe:
         print(nnunetv2_s2ca.describe_checkpoints(args.files, trust=args.trust))
         return

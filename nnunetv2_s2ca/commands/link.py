@@ -8,12 +8,10 @@ import nnunetv2_s2ca
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line offers."""
     parser.add_argument("--remove", action="store_true", help="undo it")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write or remove the file."""
     if args.remove:
         print(f"removed {nnunetv2_s2ca.unlink_trainers()}")
     else:

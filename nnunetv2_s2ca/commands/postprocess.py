@@ -11,7 +11,6 @@ from nnunetv2_s2ca.commands.options import add_dataset_json, add_overwrite, add_
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line offers."""
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--fit", action="store_true", help="choose the sizes by cross-validation")
     what.add_argument(
@@ -37,7 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Fit or apply."""
     common = {name: getattr(args, name) for name in COMMON}
     if not args.fit:
         if args.predictions is None or args.output is None:

@@ -11,7 +11,6 @@ from nnunetv2_s2ca.commands.options import add_model, name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line offers."""
     parser.add_argument("-i", dest="images", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("-o", dest="output", type=Path, required=True, metavar="FOLDER")
     add_model(parser)
@@ -33,7 +32,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns the exit code, 1 if a job failed."""
     backend = chosen_backend(args)
     report = nnunetv2_s2ca.predict(
         args.images,

@@ -9,7 +9,6 @@ from nnunetv2_s2ca.commands.options import add_dataset_id, add_overwrite
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line offers."""
     add_dataset_id(parser)
     parser.add_argument("--folds", type=int, default=5, help="default: %(default)s")
     parser.add_argument(
@@ -19,7 +18,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the folds and print what each holds."""
     print(
         nnunetv2_s2ca.write_splits(
             args.dataset_id, folds=args.folds, seed=args.seed, overwrite=args.overwrite

@@ -12,5 +12,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the table."""
     print(nnunetv2_s2ca.describe_trainers())
