@@ -1,4 +1,4 @@
-"""The residual block's formula, and where its fast form stands in for it."""
+"""The residual block's formula, and where its fast form replaces it."""
 
 from __future__ import annotations
 

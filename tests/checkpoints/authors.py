@@ -48,7 +48,7 @@ class Malicious:
 def save(
     path: Path, state: dict[str, Tensor], *, parallel: bool = True, zipped: bool = True, **extra
 ) -> Path:
-    """Save a state dict as the authors' program does, with what stands beside it there."""
+    """Save a state dict as the authors' program does, with the other entries that it has there."""
     prefix = "module." if parallel else ""
     content = {
         "net": {f"{prefix}{name}": tensor for name, tensor in state.items()},

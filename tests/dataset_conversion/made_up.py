@@ -1,4 +1,4 @@
-"""Small made-up downloads of every edition."""
+"""Small synthetic downloads of every edition."""
 
 from __future__ import annotations
 

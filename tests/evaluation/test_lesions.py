@@ -1,4 +1,4 @@
-"""The lesion-wise rules, each clause on a made-up case, and the challenge's own program."""
+"""The lesion-wise rules, each clause on a synthetic case, and the challenge's own program."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def assert_equal_to_official(
             assert value == pytest.approx(other, abs=1e-6, nan_ok=True), (row.region, mine)
 
 
-def made_up_labels(seed: int) -> np.ndarray:
+def random_labels(seed: int) -> np.ndarray:
     labels = np.zeros((40, 36, 30), np.uint8)
     for label, offset in ((2, 0), (1, 200), (3, 300)):
         labels[blobs(seed + offset, share=0.04)] = label
@@ -233,7 +233,7 @@ def made_up_labels(seed: int) -> np.ndarray:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("seed", range(4))
 def test_rules_of_2026_equal_the_official_package_on_random_labels(official, seed):
-    reference, prediction = made_up_labels(seed), made_up_labels(seed + 1)
+    reference, prediction = random_labels(seed), random_labels(seed + 1)
     keep = blobs(seed, share=0.3)
     prediction[keep] = reference[keep]
     assert_equal_to_official(official, reference, prediction, UNIT)
@@ -242,7 +242,7 @@ def test_rules_of_2026_equal_the_official_package_on_random_labels(official, see
 @pytest.mark.filterwarnings("ignore")
 def test_rules_of_2026_equal_the_official_package_lesionwise_at_anisotropic_spacing(official):
     # region-wise, the package measures in voxels whatever the spacing; ours stays in mm
-    reference, prediction = made_up_labels(5), made_up_labels(6)
+    reference, prediction = random_labels(5), random_labels(6)
     assert_equal_to_official(official, reference, prediction, (0.7, 1.1, 2.5), regionwise=False)
 
 

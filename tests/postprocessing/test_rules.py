@@ -1,4 +1,4 @@
-"""Each rule on a made-up case."""
+"""Each rule on a synthetic case."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def _wrong_checksum(path: Path) -> None:
 
 
 def _flipped_voxel(path: Path) -> None:
-    """In a stored block, which deflate does not look into: only the checksum tells."""
+    """In a stored block, which deflate does not look into: only the checksum shows it."""
     content = bytearray(gzip.compress(gzip.decompress(path.read_bytes()), 0))
     content[-20] ^= 1
     path.write_bytes(content)

@@ -245,12 +245,12 @@ def test_4d_file_that_is_damaged_after_the_check_is_named(
     options = ["--skip-invalid"] if skip else []
     command = ["convert", edition.name, str(tmp_path / "source"), "-np", "1", *options]
     assert cli.main(command) == (0 if skip else 1)
-    told = (
+    shown = (
         (raw / "Dataset001_BrainTumour" / "s2ca_skipped.txt").read_text()
         if skip
         else capsys.readouterr().err
     )
-    assert re.search(rf"BRATS_00000: {path}: ", told)
+    assert re.search(rf"BRATS_00000: {path}: ", shown)
     assert not hidden_files(raw)
 
 

@@ -16,7 +16,7 @@ from tests.training import tiny_dataset
 
 CHECKOUT = Path(__file__).parents[2]
 
-# Trains with a checkpoint after every epoch, until it says that it is where it shall be killed.
+# Trains with a checkpoint after every epoch, until it says that it may be killed.
 TRAIN = """
 import json, sys, time
 from pathlib import Path

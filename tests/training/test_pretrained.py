@@ -34,13 +34,13 @@ def test_weights_of_an_equal_network_are_taken_but_for_the_heads():
             assert weights[name] is tensor or torch.equal(weights[name], tensor)
 
 
-def test_projections_of_another_patch_start_anew():
+def test_projections_of_another_patch_are_reinitialised():
     weights, kept = adapt_weights(
         _network().state_dict(), target := _network(patch_size=(32, 48, 48))
     )
-    anew = {name for name in kept if ".seg_layers." not in name}
+    own = {name for name in kept if ".seg_layers." not in name}
     # 48 voxels become 12 and 6 at the levels with branches; 32 become 8 and 4, which both have
-    assert {name.split(".")[-2] for name in anew} == {"12", "6"}
+    assert {name.split(".")[-2] for name in own} == {"12", "6"}
     target.load_state_dict(weights)
 
 
@@ -67,10 +67,10 @@ def test_kernels_of_another_stride_start_anew():
     target = _network(strides=anisotropic, patch_size=(16, 32, 32))
     weights, kept = adapt_weights(_network().state_dict(), target)
     target.load_state_dict(weights)
-    anew = {name for name in kept if ".seg_layers." not in name}
-    assert "bottleneck.down.0.weight" in anew
-    assert "skips.to_skips.0.weight" in anew
-    assert "bottleneck.down.2.weight" not in anew  # behind the stride that differs
+    own = {name for name in kept if ".seg_layers." not in name}
+    assert "bottleneck.down.0.weight" in own
+    assert "skips.to_skips.0.weight" in own
+    assert "bottleneck.down.2.weight" not in own  # behind the stride that differs
 
 
 def test_other_number_of_input_channels_is_refused_by_number():
@@ -113,7 +113,7 @@ def test_networks_of_other_trainers_keep_nnunets_loader(loader, tmp_path):
     network = torch.nn.Linear(2, 2)
     file = tmp_path / "other.pth"
     more = {"weight": torch.ones(2, 2), "bias": torch.ones(2), "no.such.layer": torch.ones(1)}
-    torch.save({"network_weights": more}, file)  # entries that are too many do not trouble nnU-Net
+    torch.save({"network_weights": more}, file)  # nnU-Net ignores additional entries
     loader(network, str(file))
     assert torch.equal(network.weight, more["weight"])
 
@@ -148,7 +148,7 @@ def test_nnunets_command_loads_them_and_says_what_starts_anew(make_trainer, tmp_
 @pytest.mark.parametrize("swap_axes", [True, False])
 def test_network_that_sees_other_axes_is_refused_with_its_plans(loader, tmp_path, swap_axes):
     source = _network(swap_axes=swap_axes)
-    # plans that say nothing of it stand for a network that does not
+    # plans without the key mean a network that does not swap
     arguments = {"swap_axes": True} if swap_axes else {}
     configuration = {"architecture": {}, PLANS_KEY: arguments}
     plans = {"plans_name": "S2CAImportedPlans", "configurations": {"3d_fullres": configuration}}
