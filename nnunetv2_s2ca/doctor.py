@@ -1,4 +1,4 @@
-"""`s2ca doctor`: could training start on this machine, and if not, what is to be done?"""
+"""Check whether training could start on this machine, and say what to do if not."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ PACKAGE = "nnunetv2-s2ca"
 TRAINER = "nnUNetTrainerS2CA"
 PATHS = {
     "nnUNet_raw": "the datasets, as `s2ca convert` writes them",
-    "nnUNet_preprocessed": "what nnUNetv2_plan_and_preprocess makes of them",
+    "nnUNet_preprocessed": "the output of nnUNetv2_plan_and_preprocess",
     "nnUNet_results": "the trained models",
 }
-# the 1251 cases of BraTS 2021 have 8 MB each when converted and 14 MB more when preprocessed; the
-# rest is for the folds' checkpoints and predictions
+# the 1251 cases of BraTS 2021 take 8 MB each converted and 14 MB preprocessed; the rest is for the
+# folds' checkpoints and predictions
 LOW_DISK_GB = 40
-# a fold's two checkpoints of 0.26 GB (weights and two moments of Adam; S2CA-Net-L 0.43), and the
-# third that is written before it replaces one
+# a fold's two checkpoints of 0.26 GB (weights and two moments of Adam; S2CA-Net-L 0.43), and
+# a third while it is written
 LEAST_DISK_GB = 1
-# a training step at 128³ on a CPU takes 3.9 GB for a batch of one (results/speed/cpu.md), nnU-Net's
-# batch is two, and its workers hold volumes besides; where there is a GPU, a dozen of them
+# a training step at 128³ on a CPU takes 3.9 GB for a batch of one (results/speed/cpu.md); nnU-Net's
+# batch is two, and its workers, a dozen with a GPU, hold volumes as well
 LOW_MEMORY_GB = 12
 
 
@@ -38,7 +38,11 @@ LOW_MEMORY_GB = 12
 class Finding:
     """One line of the report.
 
-    `remedy` says what to do where something is wrong; `fatal` that training could not start.
+    Attributes:
+        topic: What was examined.
+        text: The finding.
+        remedy: What to do, if something is wrong.
+        fatal: Whether training could not start.
     """
 
     topic: str
@@ -53,9 +57,9 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Look at packages, trainer, folders, device and memory, one finding after the other.
+    """Examine packages, trainer, folders, device and memory.
 
-    A check that fails itself is a fatal finding, and the others go on.
+    A check that itself fails is a fatal finding; the others continue.
     """
     yield Finding("python", f"{platform.python_version()} at {sys.executable}")
     try:
@@ -85,7 +89,7 @@ def _failed(topic: str, error: Exception) -> Finding:
 
 
 def _packages() -> Iterator[Finding]:
-    # here, since this package may be what is missing
+    # imported here, since this package may be missing
     from packaging.requirements import Requirement
 
     try:
@@ -93,8 +97,8 @@ def _packages() -> Iterator[Finding]:
     except PackageNotFoundError:
         yield Finding(
             PACKAGE,
-            "is not installed, so what it needs is unknown",
-            "pip install . (in the folder that holds its setup.py)",
+            "is not installed, so its requirements are unknown",
+            "pip install . (in the folder with its setup.py)",
             fatal=True,
         )
         return
@@ -145,8 +149,8 @@ def _folder(name: str) -> Finding:
     if value.startswith("~"):
         return Finding(
             name,
-            f"{value} is not in your home folder, since nnU-Net takes the ~ for a name",
-            f"set {name} to the whole path, or leave out the quotes around the ~",
+            f"{value} is not in your home folder, since nnU-Net does not expand the ~",
+            f"set {name} to the full path, or leave out the quotes around the ~",
             fatal=True,
         )
     folder = Path(value)
@@ -170,10 +174,10 @@ def _folder(name: str) -> Finding:
     if free < LOW_DISK_GB:
         remedies.append(
             f"free space on this disk, or set {name} to a folder on another: a BraTS edition needs "
-            f"up to {LOW_DISK_GB} GB in all"
+            f"up to {LOW_DISK_GB} GB in total"
         )
     if not folder.is_absolute():
-        remedies.append(f"set {name} to {folder.absolute()}, which holds in every directory")
+        remedies.append(f"set {name} to {folder.absolute()}, which is valid in every directory")
     return Finding(
         name, f"{folder}, {free:.3g} GB free", "; ".join(remedies), fatal=free < LEAST_DISK_GB
     )
@@ -187,12 +191,12 @@ def _device() -> Finding:
         names = ", ".join(f"{gpu.name} ({gpu.total_memory / 1e9:.0f} GB)" for gpu in gpus)
         return Finding("device", f"cuda: {names}")
     if torch.backends.mps.is_available():
-        return Finding("device", "mps; give nnU-Net's commands `-device mps`")
+        return Finding("device", "mps; add `-device mps` to nnU-Net's commands")
     return Finding(
         "device",
         f"cpu, {os.cpu_count()} cores; no GPU that PyTorch can use",
-        "give nnU-Net's commands `-device cpu`; real training needs a GPU, and a PyTorch built for "
-        "it (see pytorch.org)",
+        "add `-device cpu` to nnU-Net's commands; real training needs a GPU, and a PyTorch built "
+        "for it (see pytorch.org)",
     )
 
 

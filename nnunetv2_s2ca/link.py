@@ -1,4 +1,4 @@
-"""Show an editable install of this package to nnU-Net: put the `.pth` file into site-packages."""
+"""Let nnU-Net find an editable install of this package: copy the `.pth` file to site-packages."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def pth_target() -> Path:
 
 
 def link() -> Path:
-    """Put the `.pth` file into place; returns where.
+    """Copy the `.pth` file; returns the copy.
 
     Raises:
-        UserError: if site-packages cannot be written to.
+        UserError: site-packages cannot be written to.
     """
     target = pth_target()
     try:
@@ -35,16 +35,16 @@ def link() -> Path:
 
 
 def unlink() -> Path:
-    """Take the `.pth` file away, if it is there; returns where it was.
+    """Remove the copy of the `.pth` file, if any; returns its path.
 
     Raises:
-        UserError: if site-packages cannot be written to.
+        UserError: site-packages cannot be written to.
     """
     target = pth_target()
     try:
         target.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(
-            f"cannot remove {target} ({error.strerror}); run this with the rights of who wrote it"
+            f"cannot remove {target} ({error.strerror}); run this as the user who wrote it"
         ) from error
     return target

@@ -1,23 +1,20 @@
 """Let nnU-Net find S2CA-Net's trainers and preprocessor by name, wherever nnU-Net is installed.
 
-nnU-Net 2.8 finds a trainer or a preprocessor by importing the modules of its own folders, one after
-the other, and asking each for an attribute of that name. `register` makes two of these modules
-answer for our names: the modules stay as they are, and an attribute that they lack and that begins
-with our prefix is fetched from this package. A `.pth` file, which Python reads at its start, calls
-`register` in every process, so that nnU-Net's commands and their workers need nothing else.
+nnU-Net 2.8 finds a trainer or a preprocessor by importing the modules in its own folders and
+looking for an attribute of that name. `register` gives two of these modules a `__getattr__` that
+fetches attributes with our prefix from this package; the modules themselves are unchanged. A `.pth`
+file, which Python reads at startup, calls `register` in every process, including nnU-Net's workers.
 
-The other ways, and why not:
+Why not otherwise:
 
-- A module of ours below nnU-Net's `variants` folder: where nnU-Net is installed from a clone in
-  editable mode, as its users often do, a folder `nnunetv2` in site-packages hides the clone, and
-  nnU-Net is broken as a whole.
-- `nnUNet_extTrainer`: an environment variable more for the user, and trainers only. It still serves
-  where `.pth` files are not read (`python -S`, frozen programs): `training/` of this package is a
-  valid value.
+- A module of ours in nnU-Net's `variants` folder: if nnU-Net is installed from a clone in editable
+  mode, a folder `nnunetv2` in site-packages hides the clone and breaks nnU-Net.
+- `nnUNet_extTrainer`: users would have to set it, and it works for trainers only. It still helps
+  where `.pth` files are not read (`python -S`, frozen programs): set it to this package's
+  `training/`.
 
-Nothing else of nnU-Net's is touched. Without the package the `.pth` file does nothing; if the
-package is broken, only those who ask for its names see the error. Only the standard library is
-imported here, since every start of Python pays for it.
+Without the package the `.pth` file does nothing; if the package is broken, only a look-up of its
+names fails. This module imports the standard library only, since every start of Python runs it.
 """
 
 from __future__ import annotations
@@ -28,7 +25,7 @@ from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 
-# nnU-Net's module → prefix of the names that it shall know besides its own, and where they are
+# nnU-Net's module → prefix of our names, and the module that has them
 EXTENSIONS = {
     "nnunetv2.training.nnUNetTrainer.nnUNetTrainer": (
         "nnUNetTrainerS2CA",
@@ -42,7 +39,7 @@ EXTENSIONS = {
 
 
 def register() -> None:
-    """Make nnU-Net's modules answer for our names, those already imported and those to come."""
+    """Make our names available in nnU-Net's modules, imported already or later."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
     for name in EXTENSIONS:
@@ -51,7 +48,7 @@ def register() -> None:
 
 
 class _Finder:
-    """Finds the modules of `EXTENSIONS` as Python would, and has them extended once loaded."""
+    """Finds the modules of `EXTENSIONS` as Python would, and extends them once loaded."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -71,7 +68,7 @@ class _Loader(SourceFileLoader):
 
 
 def _extend(module: ModuleType) -> None:
-    """Give the module a `__getattr__` that fetches our names at the moment they are asked for."""
+    """Give the module a `__getattr__` that fetches our names when they are needed."""
     prefix, home = EXTENSIONS[module.__name__]
     former = module.__dict__.get("__getattr__")
     if getattr(former, "home", None) == home:

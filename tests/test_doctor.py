@@ -63,7 +63,7 @@ def test_home_folder_in_quotes_is_fatal_and_the_remedy_says_why(healthy, monkeyp
     monkeypatch.setenv("nnUNet_raw", "~/raw")
     finding = _finding("nnUNet_raw")
     assert finding.fatal
-    assert "takes the ~ for a name" in finding.text
+    assert "does not expand the ~" in finding.text
     assert "quotes" in finding.remedy
 
 
@@ -170,7 +170,7 @@ def test_trainer_that_cannot_be_imported_is_fatal_and_the_reason_is_told(healthy
     ("cuda", "mps", "text", "remedy"),
     [
         (True, False, "cuda: Card (80 GB), Card (80 GB)", ""),
-        (False, True, "mps; give nnU-Net's commands `-device mps`", ""),
+        (False, True, "mps; add `-device mps` to nnU-Net's commands", ""),
         (False, False, "no GPU that PyTorch can use", "-device cpu"),
     ],
 )

@@ -77,7 +77,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="FOLDER",
                         help="records and report (default: results/accuracy)")  # fmt: skip
     parser.add_argument("--table", choices=TABLES,
-                        help="final and long predict the test patients, too")  # fmt: skip
+                        help="final and long also predict the test patients")  # fmt: skip
     parser.add_argument("--rows", nargs="+", metavar="NAME", help="these rows alone")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], choices=range(5),
                         help="each trains on the fold of its number (default: 0)")  # fmt: skip

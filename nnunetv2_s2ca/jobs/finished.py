@@ -1,4 +1,4 @@
-"""Which predictions were written to their end, by the files alone."""
+"""Find complete predictions, from their files alone."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def without_prediction(
     nnU-Net takes any file of the right name for a prediction.
 
     Args:
-        cases: case identifiers.
-        target: folder of predictions.
-        probabilities: whether those are wanted, too.
-        report: takes a line for each file that is removed.
+        cases: Case identifiers.
+        target: Folder of predictions.
+        probabilities: Whether probabilities are needed as well.
+        report: Receives a line for each file that is removed.
 
     Raises:
-        UserError: Something that is no prediction has the name of one, or cannot be read.
+        UserError: A file has a prediction's name, but is not one, or cannot be read.
     """
     wanted = [FILE_ENDINGS, PROBABILITIES] if probabilities else [FILE_ENDINGS]
     missing = []
@@ -67,20 +67,20 @@ def _has_whole_file(
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether a file was written to its end, whatever is in it.
+    """Whether a file was written completely; its content is not checked.
 
     Raises:
-        UserError: It is another kind of file, which no interruption leaves.
+        UserError: It is another kind of file, which an interruption cannot leave.
     """
     with path.open("rb") as file:
         beginning = file.read(2)
-    # a file that a machine had no time to write can be full of zeros
+    # a crash of the machine can leave a file of zeros
     if not beginning.strip(b"\0"):
         return False
     if path.suffix in MAGIC and beginning != MAGIC[path.suffix]:
         raise _no_prediction(path)
     if path.suffix == ".npz":
-        return zipfile.is_zipfile(path)  # whose directory stands at the end
+        return zipfile.is_zipfile(path)  # the directory of a zip file is at its end
     return _is_whole_gzip(path) if path.suffix == ".gz" else _has_all_voxels(path)
 
 
@@ -104,4 +104,4 @@ def _has_all_voxels(path: Path) -> bool:
 
 
 def _no_prediction(path: Path) -> UserError:
-    return UserError(f"{path} has the name of a prediction, but is none; move it away")
+    return UserError(f"{path} has the name of a prediction, but is not one; move it away")

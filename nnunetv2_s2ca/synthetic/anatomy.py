@@ -1,4 +1,4 @@
-"""Healthy brains: tissue fractions from the MNI152 template, bent a little for every patient."""
+"""Healthy brains: tissue fractions from the MNI152 template, deformed for each patient."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_SCALING = 0.06  # relative, along each axis
 BENDING = 2.5  # mm, standard deviation of the displacement
 BENDING_WAVELENGTH = 35.0  # mm
 
-# of a voxel's volume: less than this is no brain
+# share of a voxel's volume; voxels with less are outside the brain
 MIN_TISSUE = 0.25
 
 
@@ -30,19 +30,19 @@ class Tissues:
 
     @property
     def brain(self) -> NDArray[np.bool_]:
-        """Mask of the brain, ventricles and sulci included."""
+        """Mask of the brain, including ventricles and sulci."""
         return self.white_matter + self.grey_matter + self.cerebrospinal_fluid > 0
 
 
 def make_tissues(
     rng: np.random.Generator, *, shape: tuple[int, int, int], spacing: float
 ) -> Tissues:
-    """Draw a healthy brain in the middle of a grid whose axes run to the left, back and top.
+    """Draw a healthy brain in the centre of a grid with axes to the left, back and top.
 
     Args:
-        rng: source of the individual anatomy: mirroring, rotation, scaling, bending.
-        shape: voxels (X, Y, Z).
-        spacing: mm, the same along all axes.
+        rng: Draws the individual anatomy: mirroring, rotation, scaling, bending.
+        shape: Voxels (X, Y, Z).
+        spacing: In mm, the same along all axes.
     """
     template, centre, to_voxels = _template(spacing)
     grid = np.indices(shape, dtype=np.float32) - (np.array(shape).reshape(3, 1, 1, 1) - 1) / 2
@@ -63,7 +63,7 @@ def make_tissues(
     white, grey, inside = (ndimage.map_coordinates(map_, indices, order=1) for map_ in template)
     brain = ndimage.binary_fill_holes(inside > 0.5) & (inside + white + grey > MIN_TISSUE)
     fluid = 1 - np.clip(white + grey, 0, 1)
-    # a voxel holds no more than itself
+    # fractions of a voxel add up to at most 1
     excess = np.maximum(white + grey, 1)
     return Tissues(
         *((tissue * brain).astype(np.float32) for tissue in (white / excess, grey / excess, fluid))
@@ -75,8 +75,8 @@ def smooth_noise(
 ) -> NDArray[np.float32]:
     """Random field (X, Y, Z), mean 0, standard deviation 1, that varies over `wavelength` voxels.
 
-    A Gaussian is put on each knot of a coarse grid, at a random height; since Gaussians factorise,
-    that is one small matrix product an axis.
+    The sum of Gaussians of random height on the knots of a coarse grid; since Gaussians factorise,
+    this takes one small matrix product per axis.
     """
     width = wavelength / 4
     bumps = []
@@ -103,9 +103,9 @@ def _template(spacing: float) -> tuple[NDArray[np.float32], NDArray, NDArray]:
     grey = datasets.load_mni152_gm_template()
     mask = datasets.load_mni152_brain_mask()
     maps = np.stack([np.asarray(image.dataobj, np.float32) for image in (white, grey, mask)])
-    # the mask follows the sulci; a brain as skull stripping leaves it does not
+    # the mask follows the sulci, unlike those of skull stripping
     maps[2] = ndimage.binary_closing(maps[2], iterations=4)
     centre = np.append(ndimage.center_of_mass(maps[2]), 1)
-    # half a voxel on either side is what a voxel averages
+    # blur about as much as a voxel averages
     maps = np.stack([ndimage.gaussian_filter(map_, spacing / 3) for map_ in maps])
     return maps, (white.affine @ centre)[:3], np.linalg.inv(white.affine)

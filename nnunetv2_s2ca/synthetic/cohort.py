@@ -1,4 +1,4 @@
-"""What varies between the patients of a hard cohort, and between two hospitals."""
+"""The ranges from which the hard patients of two hospitals are drawn."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Cohort:
         blur: mm, standard deviation of the motion along one axis.
         ghost: signal of the ghost that motion leaves, relative to the image.
         lesions: least and most small lesions of white matter.
-        vessels: least and most vessels that shine on T1ce.
+        vessels: least and most vessels that are bright on T1ce.
     """
 
     core_volume: Range = (0.1, 100.0)

@@ -22,13 +22,13 @@ from nnunetv2_s2ca.synthetic.tumour import (
     without_crumbs,
 )
 
-# the most frequent size lies here between the smallest and the largest, on a logarithmic scale
+# position of the most frequent size between smallest and largest, on a logarithmic scale
 MODE = 0.65
 # volume of a further focus, relative to the largest
 SATELLITE_VOLUME = (0.02, 0.5)
 OEDEMA_WIDTH = (3.0, 14.0)  # mm
 NODULE = 0.45  # radius of low grade's enhancing nodule, relative to the core's
-# from the brain's surface to where tissue gives way freely
+# depth below the brain's surface from which tissue moves freely
 STIFF_DEPTH = 15.0  # mm
 
 
@@ -78,7 +78,7 @@ def displace(
     spacing: float,
     cohort: Cohort,
 ) -> Tissues:
-    """Healthy tissue pushed away from the foci; the brain's surface stays where it is."""
+    """Push healthy tissue away from the foci; the brain's surface does not move."""
     shape = tissues.brain.shape
     grid = np.indices(shape, dtype=np.float32)
     depth = ndimage.distance_transform_edt(tissues.brain) * spacing

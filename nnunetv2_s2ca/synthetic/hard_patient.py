@@ -1,4 +1,4 @@
-"""Synthetic patients whom no threshold segments: as `patient`, with what makes real ones hard."""
+"""Synthetic patients that no threshold segments, with the difficulties of real ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from nnunetv2_s2ca.synthetic.patient import (
 )
 from nnunetv2_s2ca.synthetic.tumour import NECROSIS, OEDEMA, Grade
 
-# blood flows out of the slice before it is read on T2 and FLAIR; contrast agent makes it shine
+# flowing blood is dark on T2 and FLAIR; contrast agent makes it bright
 VESSEL_SIGNAL: Mapping[str, float] = {"t1": 0.6, "t1ce": 1.7, "t2": 0.3, "flair": 0.3}
 HEALTHY_WAVELENGTH = 25.0  # mm, of the texture of healthy tissue
 GHOST_SHIFT = (0.15, 0.5)  # of the volume, along the axis of motion
@@ -44,14 +44,14 @@ def make_hard_patient(
     """Draw a patient of a hard cohort; equal arguments give an equal patient.
 
     Args:
-        seed: of all that is drawn.
-        shape: voxels (X, Y, Z), as for `make_patient`.
-        spacing: mm, the same along all axes.
-        grade: "HGG" or "LGG"; one patient in four is low grade if not given.
-        cohort: what to draw from.
+        seed: Determines everything that is drawn.
+        shape: Voxels (X, Y, Z), as for `make_patient`.
+        spacing: In mm, the same along all axes.
+        grade: "HGG" or "LGG"; if None, one patient in four is low grade.
+        cohort: The ranges to draw from.
 
     Raises:
-        ValueError: if the volume is too small to hold the middle of a brain.
+        ValueError: The volume is too small to hold the middle of a brain.
     """
     rng, drawn, tissues = draw_anatomy(seed, shape=shape, spacing=spacing)
     grade = grade or drawn

@@ -29,7 +29,7 @@ TUMOUR_SIGNAL: Mapping[str, Mapping[int, float]] = {
     "t2": {NECROSIS: 1.5, OEDEMA: 1.3, ENHANCING: 1.1},
     "flair": {NECROSIS: 1.05, OEDEMA: 1.5, ENHANCING: 1.3},
 }
-# a core that does not enhance in low grade is solid, not dead
+# a low-grade core without enhancement is solid, not necrotic
 SOLID_SIGNAL: Mapping[str, float] = {"t1": 0.5, "t1ce": 0.55, "t2": 1.45, "flair": 1.25}
 
 SIGNAL_VARIATION = 0.04  # relative standard deviation of a tissue's signal between patients
@@ -43,15 +43,15 @@ SCANNER_SCALE = (300.0, 1200.0)  # scanners' units are arbitrary
 
 @dataclass(frozen=True)
 class Patient:
-    """What BraTS gives of a patient, skull-stripped.
+    """A skull-stripped patient as in BraTS.
 
     Attributes:
-        images: modality ("t1", "t1ce", "t2", "flair") → (X, Y, Z) int16, 0 outside the brain and
+        images: Modality ("t1", "t1ce", "t2", "flair") → (X, Y, Z) int16, 0 outside the brain and
             positive inside.
         segmentation: (X, Y, Z) uint8, 0 background, 1 necrosis or non-enhancing, 2 oedema, 4
             enhancing.
-        affine: (4, 4) from voxels to mm, axes to the left, back and top, as BraTS.
-        grade: high or low.
+        affine: (4, 4) from voxels to mm, axes to the left, back and top, as in BraTS.
+        grade: "HGG" or "LGG".
     """
 
     images: Mapping[str, NDArray[np.int16]]
@@ -70,14 +70,14 @@ def make_patient(
     """Generate a patient with a glioma; equal arguments give an equal patient.
 
     Args:
-        seed: of all that is drawn.
-        shape: voxels (X, Y, Z) to the left, back and top. A brain fills about 160×200×165 mm;
-            what does not fit is cut off.
-        spacing: mm, the same along all axes.
-        grade: "HGG" or "LGG"; one patient in four is low grade if not given.
+        seed: Determines everything that is drawn.
+        shape: Voxels (X, Y, Z) to the left, back and top. A brain fills about 160×200×165 mm; the
+            rest of a larger one is cut off.
+        spacing: In mm, the same along all axes.
+        grade: "HGG" or "LGG"; if None, one patient in four is low grade.
 
     Raises:
-        ValueError: if the volume is too small to hold the middle of a brain.
+        ValueError: The volume is too small to hold the middle of a brain.
     """
     rng, drawn, tissues = draw_anatomy(seed, shape=shape, spacing=spacing)
     grade = grade or drawn
@@ -136,7 +136,7 @@ def _acquire(
     if grade == "LGG":
         signals[NECROSIS] = SOLID_SIGNAL[modality]
     texture = 1 + TEXTURE * smooth_noise(rng, shape, TEXTURE_WAVELENGTH / spacing)
-    # borders share voxels, as tissue does in a scanner
+    # partial volume at borders
     fractions = {
         label: ndimage.gaussian_filter((segmentation == label).astype(np.float32), 0.4)
         for label in signals

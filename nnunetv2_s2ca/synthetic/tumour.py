@@ -32,15 +32,15 @@ def make_tumour(
 ) -> NDArray[np.uint8]:
     """Draw the segmentation of a glioma in BraTS labels.
 
-    A high-grade glioma is a necrotic core in an enhancing rim in oedema; a low-grade one a core
-    without enhancement, label 1 in BraTS, too, which may hold an enhancing nodule. Oedema follows
-    white matter and stops at ventricles and sulci.
+    A high-grade glioma has a necrotic core with an enhancing rim, within oedema; a low-grade one
+    has a core without enhancement (also label 1 in BraTS), sometimes with an enhancing nodule.
+    Oedema follows white matter and stops at ventricles and sulci.
 
     Args:
-        rng: source of shape, size and place.
-        tissues: the healthy brain.
-        spacing: mm.
-        grade: as the folders of BraTS up to 2019.
+        rng: Draws shape, size and place.
+        tissues: The healthy brain.
+        spacing: In mm.
+        grade: "HGG" or "LGG".
 
     Returns:
         (X, Y, Z) with 0 background, 1 necrosis or non-enhancing, 2 oedema, 4 enhancing.
@@ -93,14 +93,14 @@ def ellipsoid(
     shape: tuple[int, ...],
     spacing: float,
 ) -> NDArray[np.float32]:
-    """About the signed distance, mm, from the surface of an ellipsoid; negative inside."""
+    """The approximate signed distance in mm from the surface of an ellipsoid; negative inside."""
     scales = rng.uniform(0.8, 1.25, 3)
-    scales /= scales.prod() ** (1 / 3)  # the volume stays that of the ball
+    scales /= scales.prod() ** (1 / 3)  # keeps the volume of the ball
     grid = np.indices(shape, dtype=np.float32)
     offsets = (grid - centre.reshape(3, 1, 1, 1)) * spacing / scales.reshape(3, 1, 1, 1)
     return (np.linalg.norm(offsets, axis=0) - radius).astype(np.float32)
 
 
 def without_crumbs(whole: NDArray[np.bool_], core: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Only those components of the whole tumour that hold some of its core."""
+    """The components of the whole tumour that contain core."""
     return ndimage.binary_propagation(core, mask=whole)

@@ -166,7 +166,7 @@ def test_other_file_with_the_name_of_a_prediction_is_refused_and_kept(
     (nnunet / "out").mkdir()
     (nnunet / "out" / name).write_text("mine" * 1000)
     assert predict(nnunet, "--", "--save_probabilities") == 1
-    assert f"{name} has the name of a prediction, but is none" in capsys.readouterr().err
+    assert f"{name} has the name of a prediction, but is not one" in capsys.readouterr().err
     assert (nnunet / "out" / name).read_text() == "mine" * 1000
     assert not calls()
 
