@@ -136,7 +136,8 @@ def write_splits(
         overwrite: replace other folds.
 
     Raises:
-        UserError: There are fewer patients than folds, or other folds exist.
+        UserError: There are fewer patients than folds, the dataset's cases are no longer those of
+            the conversion, other folds exist, or writing fails.
     """
     return Splits(*splitting.write_splits(dataset_id, folds=folds, seed=seed, overwrite=overwrite))
 

@@ -13,10 +13,8 @@ from nnunetv2_s2ca.core.lock import output_lock
 from nnunetv2_s2ca.postprocessing.fitting import Fitted, fit_rules
 from nnunetv2_s2ca.postprocessing.folders import postprocess_folder
 from nnunetv2_s2ca.postprocessing.out_of_fold import out_of_fold_pairs, preprocessed_folder
-from nnunetv2_s2ca.postprocessing.rules import papers_rules, read_rules
+from nnunetv2_s2ca.postprocessing.rules import DEFAULT_FILE, papers_rules, read_rules
 from nnunetv2_s2ca.reporting.tables import fit_table
-
-DEFAULT_FILE = "s2ca_postprocessing.json"
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,8 @@ PAPERS_SMALLEST_COMPONENT = 10
 PAPERS_SMALLEST_ENHANCING = 400
 CORE, ENHANCING = "TC", "ET"
 
+DEFAULT_FILE = "s2ca_postprocessing.json"  # in the folder of a trained model
+
 
 @dataclass(frozen=True)
 class PostprocessingRules:

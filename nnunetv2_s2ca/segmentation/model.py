@@ -27,8 +27,7 @@ from nnunetv2_s2ca.models.folder import (
     sequences_of,
     training_orientation,
 )
-from nnunetv2_s2ca.postprocessing.rules import PostprocessingRules, read_rules
-from nnunetv2_s2ca.postprocessing.trained_model import DEFAULT_FILE
+from nnunetv2_s2ca.postprocessing.rules import DEFAULT_FILE, PostprocessingRules, read_rules
 from nnunetv2_s2ca.segmentation.predictor import MemberPredictor
 
 DEVICES = ("cpu", "cuda", "mps")

@@ -30,7 +30,7 @@ def import_all() -> None:
     """Import what the commands import at their first use."""
     for name in (
         *("dataset_conversion.convert", "dataset_conversion.export", "evaluation.cohort"),
-        *("evaluation.folders", "postprocessing.folders", "checkpoints.importing"),
+        *("postprocessing.folders", "checkpoints.importing"),
         *("api.conversion", "api.evaluation", "api.postprocessing", "api.checkpoints", "cli"),
     ):
         importlib.import_module(f"nnunetv2_s2ca.{name}")
