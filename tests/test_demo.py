@@ -158,7 +158,7 @@ def test_impossible_folder_is_named_with_what_to_do(tmp_path, capsys, output):
     assert cli.main(["demo", str(tmp_path / output)]) == 1
     error = capsys.readouterr().err
     assert str(tmp_path / output) in error
-    assert "give a folder that you may write to" in error
+    assert "name a folder that you may write to" in error
 
 
 @pytest.mark.parametrize("state", [[], ["demo_state.json"]])
