@@ -93,7 +93,7 @@ def test_link_is_removed_also_where_there_is_none(monkeypatch, tmp_path):
 def test_link_that_cannot_be_removed_says_where_it_is_and_who_may(monkeypatch, tmp_path):
     # nobody may unlink a folder
     monkeypatch.setattr(link, "pth_target", lambda: tmp_path)
-    with pytest.raises(link.UserError, match="with the rights") as error:
+    with pytest.raises(link.UserError, match="as the user who wrote it") as error:
         link.unlink()
     assert str(tmp_path) in str(error.value)
 

@@ -89,7 +89,7 @@ def test_row_of_equal_seconds_needs_the_others_first(tmp_path):
 def test_patients_of_other_settings_are_refused(tmp_path):
     content = json.dumps(Settings(patients=50).patients_as_json())
     (tmp_path / "experiment.json").write_text(content)
-    with pytest.raises(UserError, match="patients of other settings"):
+    with pytest.raises(UserError, match="patients with other settings"):
         Experiment(tmp_path, Settings()).prepare()
 
 
