@@ -1,10 +1,13 @@
-"""Modules stay short, and signatures too."""
+"""Modules and signatures stay short, and every option has a help text."""
 
 from __future__ import annotations
 
+import argparse
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+
+from nnunetv2_s2ca.cli import build_parser
 
 ROOT = Path(__file__).parent.parent
 LONGEST_MODULE = 300  # lines
@@ -48,3 +51,17 @@ def test_no_signature_is_too_long():
 def test_signatures_are_counted_without_self():
     source = "class A:\n    def f(self, a, /, b, *rest, c=1, **more): ...\n"
     assert list(_signatures(source)) == [("f", ["a", "b", "c"])]
+
+
+def test_every_option_of_every_command_has_a_help_text():
+    (commands,) = (
+        action.choices
+        for action in build_parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    )
+    assert [
+        (name, action.option_strings or action.dest)
+        for name, parser in commands.items()
+        for action in parser._actions
+        if not action.help
+    ] == []

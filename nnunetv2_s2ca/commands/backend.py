@@ -39,7 +39,9 @@ def add_backend(parser: argparse.ArgumentParser, parallel: str) -> None:
         "--gpus", nargs="+", type=int, metavar="ID", help="local: the GPUs to use (default: all)"
     )
     slurm = parser.add_argument_group("SLURM")
-    slurm.add_argument("--slurm-partition", dest="partition", metavar="NAME")
+    slurm.add_argument(
+        "--slurm-partition", dest="partition", metavar="NAME", help="default: the cluster's"
+    )
     slurm.add_argument("--time", default="2-00", help="time limit per job (default: 2-00)")
     slurm.add_argument("--mem", default="48G", help="memory per job (default: 48G)")
     slurm.add_argument(

@@ -7,22 +7,34 @@ from pathlib import Path
 
 import nnunetv2_s2ca
 
-NUMBERS = (("--patients", 20, "to train on"), ("--held-out", 8, "to predict"), ("--seed", 0, ""))
+NUMBERS = (
+    ("--patients", 20, "patients to train on"),
+    ("--held-out", 8, "patients to predict"),
+    ("--seed", 0, "seed of the patients"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="folder for all files")
     for option, default, text in NUMBERS:
         parser.add_argument(
-            option, type=int, default=default, help=f"{text} (default: %(default)s)".strip()
+            option, type=int, default=default, help=f"{text} (default: %(default)s)"
         )
     parser.add_argument(
-        "-f", dest="folds", type=int, nargs="+", default=[0, 1, 2, 3, 4], metavar="FOLD"
+        "-f",
+        dest="folds",
+        type=int,
+        nargs="+",
+        default=[0, 1, 2, 3, 4],
+        metavar="FOLD",
+        help="folds to train (default: 0 1 2 3 4)",
     )
     parser.add_argument(
         "-tr", dest="trainer", default="nnUNetTrainerS2CA_demo", help="default: %(default)s"
     )
-    parser.add_argument("-device", choices=("cpu", "cuda", "mps"), default="cpu")
+    parser.add_argument(
+        "-device", choices=("cpu", "cuda", "mps"), default="cpu", help="default: cpu"
+    )
     parser.add_argument(
         "--min-dice",
         type=float,

@@ -18,7 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="without a dataset: the images that were predicted",
     )
-    parser.add_argument("-i", dest="predictions", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument(
+        "-i", dest="predictions", type=Path, required=True, metavar="FOLDER", help="predictions"
+    )
     parser.add_argument(
         "-o", dest="output", type=Path, required=True, metavar="FOLDER", help="new or empty"
     )

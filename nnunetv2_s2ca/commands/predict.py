@@ -10,9 +10,16 @@ from nnunetv2_s2ca.commands.backend import add_backend, chosen_backend
 from nnunetv2_s2ca.commands.options import add_model, name
 
 
+FOLDS = ("0", "1", "2", "3", "4")
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-i", dest="images", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("-o", dest="output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument(
+        "-i", dest="images", type=Path, required=True, metavar="FOLDER", help="CASE_0000.nii.gz …"
+    )
+    parser.add_argument(
+        "-o", dest="output", type=Path, required=True, metavar="FOLDER", help="for the predictions"
+    )
     add_model(parser)
     parser.add_argument(
         "-tr",
@@ -23,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default: %(default)s",
     )
     parser.add_argument(
-        "-f", dest="folds", nargs="+", default=["0", "1", "2", "3", "4"], metavar="FOLD"
+        "-f", dest="folds", nargs="+", default=FOLDS, metavar="FOLD", help="default: 0 1 2 3 4"
     )
     add_backend(parser, "--jobs")
     parser.add_argument(

@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(
             f"--{name}", type=Path, metavar="SCAN", help="NIfTI file, or folder of a DICOM series"
         )
-    parser.add_argument("-o", dest="output", type=Path, required=True, metavar="FILE")
+    parser.add_argument(
+        "-o", dest="output", type=Path, required=True, metavar="FILE", help="the segmentation"
+    )
     parser.add_argument(
         "--space", choices=SEQUENCES, help="sequence whose grid the result gets (default: t1ce)"
     )
