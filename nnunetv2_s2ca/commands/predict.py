@@ -9,7 +9,6 @@ import nnunetv2_s2ca
 from nnunetv2_s2ca.commands.backend import add_backend, chosen_backend
 from nnunetv2_s2ca.commands.options import add_model, name
 
-
 FOLDS = ("0", "1", "2", "3", "4")
 
 
