@@ -24,9 +24,10 @@ from nnunetv2_s2ca.core.nifti import (
     read_voxels,
 )
 from nnunetv2_s2ca.core.nifti_writing import compressed_nifti, header_like, write_compressed
+from nnunetv2_s2ca.core.text import listed
 from nnunetv2_s2ca.core.workers import map_cases
 from nnunetv2_s2ca.dataset_conversion.geometry import Geometry, read_geometry
-from nnunetv2_s2ca.dataset_conversion.references import References, named
+from nnunetv2_s2ca.dataset_conversion.references import References
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,12 @@ def export(
     if unknown and not allow_unknown:
         raise UserError(
             f"{predictions} holds predictions of cases that {references.folder} does not have: "
-            f"{named(unknown)}. Rename them like their images, remove them, or export them in "
+            f"{listed(unknown)}. Rename them like their images, remove them, or export them in "
             "their own geometry with `allow_unknown=True`"
         )
     if not allow_unknown and (lacking := sorted(files.keys() - references.images.keys())):
         raise UserError(
-            f"{references.folder} lacks the images of {named(lacking)}, whose geometry the files "
+            f"{references.folder} lacks the images of {listed(lacking)}, whose geometry the files "
             "need. Put the images back, or export these cases in their own geometry with "
             "`allow_unknown=True`"
         )

@@ -14,10 +14,10 @@ from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
 from nnunetv2_s2ca.core.files import read_json
 from nnunetv2_s2ca.core.nifti import FILE_ENDINGS
 from nnunetv2_s2ca.core.nnunet import RAW, find_dataset
+from nnunetv2_s2ca.core.text import listed
 from nnunetv2_s2ca.dataset_conversion.record import read_record
 from nnunetv2_s2ca.dataset_conversion.source import find_cases
 
-NAMED_CASES = 5
 NNUNET_IMAGE = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})\.nii(\.gz)?", re.DOTALL)
 
 
@@ -51,7 +51,7 @@ class References:
             if 0 < len(missing) < len(part):
                 yield (
                     f"note: {len(missing)} of {self.owner}{len(part)} {title} have no "
-                    f"prediction: {named(missing)}"
+                    f"prediction: {listed(missing)}"
                 )
 
 
@@ -125,12 +125,6 @@ def references_in_folder(folder: Path, edition: Edition) -> References:
             if item.images:
                 images[item.identifier] = next(iter(item.images.values()))
     return References(folder, edition, {f"cases of {folder}": images}, set(images))
-
-
-def named(cases: list[str]) -> str:
-    """The first few cases, and how many more there are."""
-    more = f" and {len(cases) - NAMED_CASES} more" if len(cases) > NAMED_CASES else ""
-    return ", ".join(cases[:NAMED_CASES]) + more
 
 
 def _linked_images(entries: Any, path: Path) -> dict[str, Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
 from nnunetv2_s2ca.checkpoints.names import authors_name, unused_names
 from nnunetv2_s2ca.checkpoints.reading import AuthorsCheckpoint
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.core.text import excerpt
+from nnunetv2_s2ca.core.text import excerpt, listed
 
 STRIDES = ((1, 1, 1), (2, 2, 2), (2, 2, 2), (2, 2, 2))
 BRANCH_LEVELS = (2, 3)
@@ -88,7 +88,7 @@ def translate_checkpoint(checkpoint: AuthorsCheckpoint) -> TranslatedCheckpoint:
     if hollow:
         raise UserError(
             f"{checkpoint.path} holds fewer numbers than the shapes of its entries say: "
-            f"{_enumerate(map(excerpt, hollow), limit=3)}. No training saves such a checkpoint"
+            f"{listed(map(excerpt, hollow), limit=3)}. No training saves such a checkpoint"
         )
     try:
         architecture = _find_architecture(found)
@@ -125,7 +125,7 @@ def translate_checkpoint(checkpoint: AuthorsCheckpoint) -> TranslatedCheckpoint:
     }
     if any(problems.values()):
         lines = [
-            f"{len(names)} {kind}: {_enumerate(names, limit=LISTED)}"
+            f"{len(names)} {kind}: {listed(names, limit=LISTED)}"
             for kind, names in problems.items()
             if names
         ]
@@ -138,7 +138,7 @@ def translate_checkpoint(checkpoint: AuthorsCheckpoint) -> TranslatedCheckpoint:
 
 
 def _not_s2ca_net(checkpoint: AuthorsCheckpoint, why: str) -> UserError:
-    some = _enumerate(map(excerpt, checkpoint.weights), limit=3)
+    some = listed(map(excerpt, checkpoint.weights), limit=3)
     return UserError(
         f"{checkpoint.path} holds {len(checkpoint.weights)} entries, such as {some}, {why}. "
         "Expected the state dict of the authors' network"
@@ -207,9 +207,3 @@ def _size(weights: Mapping[str, Tensor], pattern: str, default: int) -> int:
 
 def _first(weights: Mapping[str, Tensor], pattern: str) -> Tensor | None:
     return next((weights[name] for name in weights if re.fullmatch(pattern, name)), None)
-
-
-def _enumerate(names: Iterable[str], *, limit: int) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-    return ", ".join(listed[:limit]) + more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterable
 
 LONGEST = 100
 
@@ -29,6 +30,13 @@ def excerpt(name: str) -> str:
     # truncated first, since the name may have a gigabyte
     shown = printable(name[:LONGEST]).replace("\n", "\\n").replace("\t", "\\t")
     return shown if len(name) <= LONGEST else f"{shown}… ({len(name):,} characters)"
+
+
+def listed(names: Iterable[str], *, limit: int = 5) -> str:
+    """The first names, and the number of the others: "a, b and 3 more"."""
+    found = list(names)
+    more = f" and {len(found) - limit} more" if len(found) > limit else ""
+    return ", ".join(found[:limit]) + more
 
 
 def _escaped(char: str) -> str:

@@ -66,6 +66,15 @@ def map_cases(
         return [results[number] for number in range(len(cases))]
 
 
+def out_of_memory(case: object, error: MemoryError) -> UserError:
+    """The error for a case that needs more memory than there is."""
+    what = f" ({error})" if str(error) else ""
+    return UserError(
+        f"{case}: needs more memory than there is{what}; use fewer processes (`processes=1`), or "
+        "free memory"
+    )
+
+
 class _WorkerError(Exception):
     """Carries the worker's traceback, which an exception loses between processes."""
 
@@ -188,11 +197,7 @@ def _in_memory(function: Callable[[Item], Result], case: Item) -> Result:
     try:
         return function(case)
     except MemoryError as error:
-        what = f" ({error})" if str(error) else ""
-        raise UserError(
-            f"{case}: needs more memory than there is{what}; use fewer processes (`processes=1`), "
-            "or free memory"
-        ) from error
+        raise out_of_memory(case, error) from error
 
 
 def _pickled_failure(error: Exception) -> bytes:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.core.workers import map_cases
+from nnunetv2_s2ca.core.workers import map_cases, out_of_memory
 
 Case = TypeVar("Case")
 Result = TypeVar("Result")
@@ -65,8 +65,5 @@ def _attempt(function: Callable[[Case], Result], case: Case) -> Result | Problem
         return function(case)
     except UserError as error:
         return Problem(str(error))
-    except MemoryError:
-        return Problem(
-            f"{case}: needs more memory than there is; use fewer processes (`processes=1`), or "
-            "free memory"
-        )
+    except MemoryError as error:
+        return Problem(str(out_of_memory(case, error)))
