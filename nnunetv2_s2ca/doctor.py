@@ -14,14 +14,15 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
+from nnunetv2_s2ca.core.nnunet import PREPROCESSED, RAW, RESULTS
 from nnunetv2_s2ca.link import PTH_FILE, pth_target
 
 PACKAGE = "nnunetv2-s2ca"
 TRAINER = "nnUNetTrainerS2CA"
 PATHS = {
-    "nnUNet_raw": "the datasets, as `s2ca convert` writes them",
-    "nnUNet_preprocessed": "the output of nnUNetv2_plan_and_preprocess",
-    "nnUNet_results": "the trained models",
+    RAW: "the datasets, as `s2ca convert` writes them",
+    PREPROCESSED: "the output of nnUNetv2_plan_and_preprocess",
+    RESULTS: "the trained models",
 }
 # the 1251 cases of BraTS 2021 take 8 MB each converted and 14 MB preprocessed; the rest is for the
 # folds' checkpoints and predictions

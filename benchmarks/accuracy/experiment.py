@@ -13,6 +13,7 @@ from benchmarks.accuracy.trainers.row_trainer import ROW_VARIABLE
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json, write_text
 from nnunetv2_s2ca.core.launcher import command_line
+from nnunetv2_s2ca.core.nnunet import PREPROCESSED, RAW, RESULTS
 from nnunetv2_s2ca.demo.processes import (
     Job,
     nnunet_environment,
@@ -93,12 +94,12 @@ class Experiment:
 
     def raw(self, dataset_id: int) -> Path:
         """A dataset in nnUNet_raw."""
-        return self._dataset("nnUNet_raw", dataset_id)
+        return self._dataset(RAW, dataset_id)
 
     def model(self, data: str, trainer: str) -> Path:
         """A trainer's folder in nnUNet_results."""
         name = self.raw(TRAINING_IDS[data]).name
-        return self.folder / "nnUNet_results" / name / f"{trainer}__nnUNetPlans__{CONFIGURATION}"
+        return self.folder / RESULTS / name / f"{trainer}__nnUNetPlans__{CONFIGURATION}"
 
     def run(self, name: str, command: tuple[str, ...], row: dict | None = None) -> None:
         """Run one command on one thread, for a row if it trains or predicts one.
@@ -171,7 +172,7 @@ class Experiment:
         labels = self.raw(dataset_id) / "labelsTr"
         cases = sorted(path.name.removesuffix(".nii.gz") for path in labels.glob("*.nii.gz"))
         fold = {"train": cases[:FINE_TUNING], "val": cases[FINE_TUNING:]}
-        target = self._dataset("nnUNet_preprocessed", dataset_id) / "splits_final.json"
+        target = self._dataset(PREPROCESSED, dataset_id) / "splits_final.json"
         write_text(target, json.dumps([fold] * 5, indent=2) + "\n")
 
     def _dataset(self, room: str, dataset_id: int) -> Path:

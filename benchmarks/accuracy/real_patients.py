@@ -13,6 +13,7 @@ from benchmarks.accuracy.running import trainer_content
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import write_text
 from nnunetv2_s2ca.core.launcher import command_line
+from nnunetv2_s2ca.core.nnunet import RESULTS
 
 REAL_ID = 705
 REAL_FILE = "real_patients.json"
@@ -37,7 +38,7 @@ def predict_real_patients(experiment: Experiment, results: Path, source: Path) -
     """
     row = ROWS[BEST_S2CA]
     seeds = sorted(Records(results / "rows").all().get(row.name, {}))
-    model = experiment.folder / "nnUNet_results"
+    model = experiment.folder / RESULTS
     if not seeds or not any(model.glob(f"*/{row.trainer}__*/fold_{seeds[0]}")):
         raise UserError(
             f"{experiment.folder} has no trained model of {row.name}; run "

@@ -17,6 +17,7 @@ from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json
 from nnunetv2_s2ca.core.folds import read_splits
 from nnunetv2_s2ca.core.launcher import command_line
+from nnunetv2_s2ca.core.nnunet import PREPROCESSED
 
 FINAL = "checkpoint_final.pth"
 
@@ -98,7 +99,7 @@ class Runner:
     def _validation_scores(self, row: Row, seed: int) -> Scores:
         validation = self._fold(row, seed) / "validation"
         dataset = self.experiment.raw(TRAINING_IDS[row.data])
-        splits = self.experiment.folder / "nnUNet_preprocessed" / dataset.name
+        splits = self.experiment.folder / PREPROCESSED / dataset.name
         cases = read_splits(splits / "splits_final.json")[seed]["val"]
         # only the fold's labels
         truth = self._fold(row, seed) / "truth"

@@ -15,6 +15,7 @@ import psutil
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import write_text
 from nnunetv2_s2ca.core.launcher import command_line
+from nnunetv2_s2ca.core.nnunet import PREPROCESSED, RAW, RESULTS
 from nnunetv2_s2ca.core.paths import resolved
 from nnunetv2_s2ca.demo.picture import draw_predictions
 from nnunetv2_s2ca.demo.processes import (
@@ -82,12 +83,12 @@ class _Chain:
             (
                 "convert them to nnU-Net's format",
                 self.convert,
-                lambda: self._dataset("nnUNet_raw", HELD_OUT_ID) / "dataset.json",
+                lambda: self._dataset(RAW, HELD_OUT_ID) / "dataset.json",
             ),
             (
                 "plan, preprocess and split into folds",
                 self.plan,
-                lambda: self._dataset("nnUNet_preprocessed", DATASET_ID) / "splits_final.json",
+                lambda: self._dataset(PREPROCESSED, DATASET_ID) / "splits_final.json",
             ),
             (
                 f"train folds {', '.join(map(str, settings.folds))}",
@@ -176,7 +177,7 @@ class _Chain:
     def predict(self) -> None:
         arguments = (
             *("-d", DATASET_ID, "-c", CONFIGURATION, "-tr", self.settings.trainer),
-            *("-i", self._dataset("nnUNet_raw", HELD_OUT_ID) / "imagesTr", "-o", self.predictions),
+            *("-i", self._dataset(RAW, HELD_OUT_ID) / "imagesTr", "-o", self.predictions),
             *("-f", *self.settings.folds, "-device", self.settings.device),
             *("-npp", 0, "-nps", 0),  # no worker processes, which take longer to start
         )
@@ -216,7 +217,7 @@ class _Chain:
     def _validation(self, fold: int) -> Path:
         """The folder with a fold's predictions of its own patients."""
         trained = f"{self.settings.trainer}__nnUNetPlans__{CONFIGURATION}"
-        return self._dataset("nnUNet_results", DATASET_ID) / trained / f"fold_{fold}" / "validation"
+        return self._dataset(RESULTS, DATASET_ID) / trained / f"fold_{fold}" / "validation"
 
 
 def _cores() -> int:
