@@ -60,7 +60,7 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["nnunetv2_s2ca*"]), *RELOCATED],
     package_dir=RELOCATED,
-    package_data={"nnunetv2_s2ca": [PTH_FILE.name, "py.typed"]},
+    package_data={"nnunetv2_s2ca": [PTH_FILE.name, "py.typed", "reporting/templates/*"]},
     cmdclass={"build_py": BuildWithPthFile},
     install_requires=[
         # nnU-Net's own bound is lower, but compiled networks call `torch.compiler.is_exporting`
@@ -83,6 +83,9 @@ setup(
         "surface-distance>=0.1",
         "submitit>=1.5",
         "matplotlib>=3.7",
+        "contourpy>=1.0.7",
+        "jinja2>=3.1",
+        "markupsafe>=2.1",
         "pillow>=10",
         "tqdm>=4.64",
         "packaging>=22",

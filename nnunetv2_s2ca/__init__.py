@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from nnunetv2_s2ca.api.jobs import cross_validate, predict
     from nnunetv2_s2ca.api.postprocessing import fit_postprocessing, postprocess
+    from nnunetv2_s2ca.api.report import report
     from nnunetv2_s2ca.api.segmentation import segment
     from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
     from nnunetv2_s2ca.core.errors import UserError
@@ -40,6 +41,7 @@ _HOMES = {
     ),
     "api.jobs": ("cross_validate", "predict"),
     "api.postprocessing": ("fit_postprocessing", "postprocess"),
+    "api.report": ("report",),
     "api.segmentation": ("segment",),
     "architecture.s2ca_net": ("S2CANet",),
     "core.errors": ("UserError",),
@@ -68,6 +70,7 @@ __all__ = [
     "link_trainers",
     "postprocess",
     "predict",
+    "report",
     "run_demo",
     "segment",
     "unlink_trainers",

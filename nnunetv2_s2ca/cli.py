@@ -28,6 +28,7 @@ COMMANDS = (
     "import-checkpoint",
     "evaluate",
     "compare",
+    "report",
     "postprocess",
     "crossval",
     "predict",

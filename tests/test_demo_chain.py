@@ -75,6 +75,9 @@ def test_chain_runs_from_patients_to_report_resumes_and_names_what_fails(tiny_tr
     assert "synthetic" in report
     assert scores_table(result) in report
     assert result.picture.read_bytes().startswith(b"\x89PNG")
+    page = result.page.read_text(encoding="utf-8")
+    assert "cross-validation" in page
+    assert "ensemble on held-out patients" in page
     # the user's own folders stay as they are
     assert not (tmp_path / "users_raw").exists()
     assert os.environ["nnUNet_raw"] == str(tmp_path / "users_raw")  # noqa: SIM112 (nnU-Net's)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
+from nnunetv2_s2ca.api.report import check_page
+from nnunetv2_s2ca.api.report import report as write_report
 from nnunetv2_s2ca.brats.regions import (
     LabelScheme,
     find_dataset_json,
@@ -49,6 +51,7 @@ class Evaluation:
         cases: number of cases scored.
         problems: why other cases were not scored, a line each.
         table: the means as text.
+        report: the HTML page, if one was asked for.
     """
 
     output: Path
@@ -56,9 +59,11 @@ class Evaluation:
     cases: int
     problems: list[str]
     table: str
+    report: Path | None = None
 
     def __str__(self) -> str:
-        return f"{self.table}\n\nmetrics.csv and summary.json are in {self.output}"
+        text = f"{self.table}\n\nmetrics.csv and summary.json are in {self.output}"
+        return text + _about_page(self.report)
 
 
 @dataclass(frozen=True)
@@ -69,14 +74,16 @@ class RunComparison:
         comparisons: region → metric → paired differences, second minus first.
         unpaired: cases that only one run has, a line each.
         table: the comparison as text.
+        report: the HTML page, if one was asked for.
     """
 
     comparisons: Mapping[str, Mapping[str, Comparison]]
     unpaired: list[str]
     table: str
+    report: Path | None = None
 
     def __str__(self) -> str:
-        return self.table
+        return self.table + _about_page(self.report)
 
 
 def evaluate(
@@ -92,6 +99,7 @@ def evaluate(
     keep_going: bool = False,
     overwrite: bool = False,
     processes: int | None = None,
+    report: str | PathLike[str] | None = None,
 ) -> Evaluation:
     """Score predictions by the challenge's rules and write `metrics.csv` and `summary.json`.
 
@@ -107,6 +115,7 @@ def evaluate(
         keep_going: score valid cases even if others have problems.
         overwrite: replace earlier results.
         processes: worker processes; all cores if None.
+        report: also write an HTML page with plots and pictures to this file.
 
     Raises:
         UserError: Arguments contradict each other, or a case has a problem; all are named and
@@ -115,6 +124,8 @@ def evaluate(
     predictions, reference = Path(predictions), Path(reference)
     if official and not edition:
         raise UserError("`official` needs `edition`, since that program reads only its labels")
+    if report is not None:
+        check_page(Path(report), overwrite=overwrite)
     scoring = rules_named(rules or default_rules(edition), edition=edition, tolerance=tolerance)
     scheme = _scheme(reference, predictions, edition=edition, dataset_json=dataset_json)
     evaluator = load_official(edition) if official and edition else None
@@ -131,7 +142,12 @@ def evaluate(
         if not result.metrics:
             raise UserError(describe_problems(result.problems, "no case could be evaluated"))
         write_results(
-            unfinished, result, rules=scoring, reference=reference, prediction=predictions
+            unfinished,
+            result,
+            rules=scoring,
+            reference=reference,
+            prediction=predictions,
+            scheme=scheme,
         )
         if evaluator is not None:
             scored = [pair for pair in pairs if pair.case in result.metrics]
@@ -139,7 +155,17 @@ def evaluate(
     summaries = summarise_regions(result, scoring)
     cases = len(result.metrics)
     table = evaluation_table(summaries, rules=scoring, cases=cases)
-    return Evaluation(folder, summaries, cases, result.problems, table)
+    page = None
+    if report is not None:
+        page = write_report(
+            folder,
+            report,
+            reference=reference,
+            dataset_json=dataset_json,
+            overwrite=overwrite,
+            processes=processes,
+        ).path
+    return Evaluation(folder, summaries, cases, result.problems, table, page)
 
 
 def compare(
@@ -148,6 +174,7 @@ def compare(
     *,
     output: str | PathLike[str] | None = None,
     keep_going: bool = False,
+    report: str | PathLike[str] | None = None,
 ) -> RunComparison:
     """Compare two evaluated runs case by case: paired differences, intervals, p values.
 
@@ -156,6 +183,7 @@ def compare(
         second: the same of the other run.
         output: also write the table to this csv file, which must not exist.
         keep_going: compare the cases of both runs even if others exist in one run only.
+        report: also write an HTML page with plots and pictures to this file, which must not exist.
 
     Raises:
         UserError: A table is damaged, the runs were scored by different rules, or cases differ.
@@ -164,6 +192,8 @@ def compare(
         check_output_folder(Path(output).parent)
         if Path(output).exists():
             raise UserError(f"{output} exists; name another file")
+    if report is not None:
+        check_page(Path(report), overwrite=False)
     tables = read_metrics(Path(first)), read_metrics(Path(second))
     rules = tables[0].rules
     comparisons = compare_tables(
@@ -172,7 +202,12 @@ def compare(
     if output is not None:
         write_comparison(Path(output), comparisons)
     table = comparison_table(comparisons, first=str(first), second=str(second), rules=rules)
-    return RunComparison(comparisons, unpaired(*tables), table)
+    page = None if report is None else write_report([first, second], report).path
+    return RunComparison(comparisons, unpaired(*tables), table, page)
+
+
+def _about_page(report: Path | None) -> str:
+    return "" if report is None else f"\nreport: {report}"
 
 
 def _scheme(

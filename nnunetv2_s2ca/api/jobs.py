@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 
-from nnunetv2_s2ca.api.logger import report
+from nnunetv2_s2ca.api.logger import report as say
+from nnunetv2_s2ca.api.report import check_page
+from nnunetv2_s2ca.api.report import report as write_report
 from nnunetv2_s2ca.core.nnunet import PREPROCESSED, find_dataset
 from nnunetv2_s2ca.jobs.backends import LocalBackend, SlurmBackend
 from nnunetv2_s2ca.jobs.folds import Model
@@ -27,14 +29,17 @@ class CrossValidationReport:
     Attributes:
         outcome: which folds were skipped, failed, or wait on SLURM.
         table: Dice of the validated folds as text.
+        report: the HTML page, if one was asked for and a fold has been validated.
     """
 
     outcome: CrossValidation
     table: str
+    report: Path | None = None
 
     def __str__(self) -> str:
         hint = "\n\nThe same command again shows how far the folds are."
-        return f"\n{self.table}" + (hint if self.outcome.queued else "")
+        page = "" if self.report is None else f"\nreport: {self.report}"
+        return f"\n{self.table}" + (hint if self.outcome.queued else "") + page
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ def cross_validate(
     folds: Sequence[int] | None = None,
     backend: LocalBackend | SlurmBackend | None = None,
     device: str | None = None,
+    report: str | PathLike[str] | None = None,
 ) -> CrossValidationReport:
     """Train and validate all folds with `nnUNetv2_train`; finished folds are skipped.
 
@@ -68,22 +74,30 @@ def cross_validate(
         folds: numbers of the folds; all of the split if None.
         backend: where the jobs run; one at a time on this machine if None.
         device: "cuda", "cpu" or "mps"; CUDA if there is one if None.
+        report: also write an HTML page about all trainers to this file; an earlier page is
+            replaced, since the command is repeated until all folds are finished.
 
     Raises:
         UserError: The dataset is not preprocessed, a fold does not exist, or SLURM does not answer.
     """
     name = find_dataset(dataset, PREPROCESSED).name
     models = [Model(name, configuration, trainer, plans) for trainer in trainers]
+    if report is not None:
+        check_page(Path(report), overwrite=True)
     regions = region_names(models[0])  # may raise, so before days of training
     outcome = train_folds(
         models,
         backend or LocalBackend(),
         device=device or available_device(),
         folds=folds,
-        report=report,
+        report=say,
     )
     dices = {model.trainer: validation_dice(model) for model in models}
-    return CrossValidationReport(outcome, fold_table(dices, regions))
+    trained = [model.folder for model in models if dices[model.trainer]]
+    page = None
+    if report is not None and trained:
+        page = write_report(trained, report, overwrite=True).path
+    return CrossValidationReport(outcome, fold_table(dices, regions), page)
 
 
 def predict(
@@ -125,7 +139,7 @@ def predict(
         backend or LocalBackend(),
         options=[*model, "-f", *map(str, folds), "-device", device or available_device(), *options],
         parts=jobs,
-        report=report,
+        report=say,
     )
     return PredictionReport(failed)
 

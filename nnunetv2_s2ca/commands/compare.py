@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import nnunetv2_s2ca
+from nnunetv2_s2ca.commands.options import add_report
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,11 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep-going", action="store_true", help="compare only the cases of both runs"
     )
+    add_report(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     comparison = nnunetv2_s2ca.compare(
-        args.first, args.second, output=args.output, keep_going=args.keep_going
+        args.first, args.second, output=args.output, keep_going=args.keep_going, report=args.report
     )
     print(comparison)
     for case in comparison.unpaired:

@@ -6,7 +6,7 @@ import argparse
 
 import nnunetv2_s2ca
 from nnunetv2_s2ca.commands.backend import add_backend, chosen_backend
-from nnunetv2_s2ca.commands.options import add_model, name
+from nnunetv2_s2ca.commands.options import add_model, add_report, name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f", dest="folds", nargs="+", type=int, metavar="FOLD", help="default: all of the split"
     )
+    add_report(parser)
     add_backend(parser, "--parallel")
 
 
@@ -35,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
         folds=args.folds,
         backend=chosen_backend(args),
         device=args.device,
+        report=args.report,
     )
     print(report)
     return int(bool(report.outcome.failed))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import nnunetv2_s2ca
-from nnunetv2_s2ca.commands.options import add_dataset_json, add_overwrite, add_processes
+from nnunetv2_s2ca.commands import options
 
 RULES = ("classic", "lesionwise-2023", "brats-2026")
 
@@ -25,22 +25,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the files hold the labels of this edition, such as brats2019 (default: nnU-Net's "
         "labels, with the regions of dataset.json)",
     )
-    add_dataset_json(parser)
+    options.add_dataset_json(parser)
     parser.add_argument("--rules", choices=RULES, help="default: the edition's, else classic")
-    parser.add_argument(
-        "--tolerance", type=float, metavar="MM", help="tolerance of NSD (default: 1)"
-    )
+    parser.add_argument("--tolerance", type=float, metavar="MM", help="of NSD (default: 1)")
     parser.add_argument(
         "-o",
         dest="output",
         type=Path,
         metavar="FOLDER",
-        help="default: s2ca_evaluation in the predictions",
+        help="default: s2ca_evaluation in --pred",
     )
     parser.add_argument("--keep-going", action="store_true", help="skip invalid cases")
     parser.add_argument("--official", action="store_true", help="also run brats-evaluation")
-    add_overwrite(parser, "earlier results")
-    add_processes(parser)
+    options.add_report(parser)
+    options.add_overwrite(parser, "earlier results")
+    options.add_processes(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -54,5 +53,5 @@ def run(args: argparse.Namespace) -> int:
 
 OPTIONS = (
     *("edition", "dataset_json", "rules", "tolerance", "output", "official", "keep_going"),
-    *("overwrite", "processes"),
+    *("overwrite", "processes", "report"),
 )

@@ -37,6 +37,13 @@ def add_overwrite(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--overwrite", action="store_true", help=f"replace {what}")
 
 
+def add_report(parser: argparse.ArgumentParser) -> None:
+    """`--report`."""
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="also write an HTML page, as `s2ca report` does"
+    )
+
+
 def add_dataset_json(parser: argparse.ArgumentParser) -> None:
     """`-djfile`, as in nnU-Net."""
     parser.add_argument(

@@ -27,6 +27,8 @@ from nnunetv2_s2ca.demo.report import DemoResult, report_text
 from nnunetv2_s2ca.demo.scores import score_folder
 from nnunetv2_s2ca.demo.settings import DemoSettings
 from nnunetv2_s2ca.demo.state import check_result, open_output, write_state
+from nnunetv2_s2ca.reporting.report_page import report_html
+from nnunetv2_s2ca.reporting.runs import find_run
 from nnunetv2_s2ca.synthetic.brats import write_brats2019
 
 DATASET_ID, HELD_OUT_ID = 43, 44
@@ -36,6 +38,7 @@ TRAINING_MEMORY = 2e9  # bytes per fold
 
 REPORT_FILE = "demo_report.md"
 PICTURE_FILE = "demo_slices.png"
+PAGE_FILE = "demo_report.html"
 
 
 def run_demo(
@@ -192,10 +195,21 @@ class _Chain:
             ensemble=score_folder(self.predictions, self.held_out),
             report=self.output / REPORT_FILE,
             picture=self.output / PICTURE_FILE,
+            page=self.output / PAGE_FILE,
         )
         draw_predictions(self.predictions, self.held_out, result.picture)
         write_text(result.report, report_text(result, self.settings))
+        self.write_page(result.page)
         return result
+
+    def write_page(self, output: Path) -> None:
+        held_out = self._dataset("nnUNet_raw", HELD_OUT_ID)
+        runs = [
+            find_run(self.predictions, reference=held_out / "labelsTr"),
+            find_run(self._validation(self.settings.folds[0]).parents[1]),
+        ]
+        runs[0].name, runs[1].name = "ensemble on held-out patients", "cross-validation"
+        write_text(output, report_html(runs, title="Demo on synthetic patients"))
 
     def _run_one(self, name: str, command: tuple[str, ...], **environment: str) -> None:
         self._run([Job(name, command, self.logs / f"{name}.log")], at_once=1, **environment)

@@ -20,15 +20,18 @@ class DemoResult:
         ensemble: Mean Dice of each region over the held-out patients.
         report: Markdown file.
         picture: PNG file.
+        page: HTML file with plots and pictures.
     """
 
     folds: Mapping[int, Scores]
     ensemble: Scores
     report: Path
     picture: Path
+    page: Path
 
     def __str__(self) -> str:
-        return f"{scores_table(self)}\n\nreport: {self.report}\npicture: {self.picture}"
+        files = f"report: {self.report}\npicture: {self.picture}\npage: {self.page}"
+        return f"{scores_table(self)}\n\n{files}"
 
     def check(self, min_dice: Mapping[str, float]) -> None:
         """Check that the predictions are good.

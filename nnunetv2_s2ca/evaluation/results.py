@@ -10,6 +10,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
+from nnunetv2_s2ca.brats.regions import LabelScheme
 from nnunetv2_s2ca.evaluation.case import RegionMetrics
 from nnunetv2_s2ca.evaluation.cohort import CohortResult
 from nnunetv2_s2ca.evaluation.rules import Rules
@@ -45,7 +46,13 @@ def summarise_regions(result: CohortResult, rules: Rules) -> dict[str, dict[str,
 
 
 def write_results(
-    folder: Path, result: CohortResult, *, rules: Rules, reference: Path, prediction: Path
+    folder: Path,
+    result: CohortResult,
+    *,
+    rules: Rules,
+    reference: Path,
+    prediction: Path,
+    scheme: LabelScheme | None = None,
 ) -> None:
     r"""Write `metrics.csv` and `summary.json` to a folder, in UTF-8.
 
@@ -61,6 +68,8 @@ def write_results(
         },
         "reference": str(reference),
         "prediction": str(prediction),
+        # which labels are drawn as which region
+        "labels": {region.name: list(region.labels) for region in scheme.regions} if scheme else {},
         "cases": len(result.metrics),
         "not_evaluated": result.problems,
         "regions": {

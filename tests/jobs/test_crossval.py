@@ -94,6 +94,13 @@ def test_all_folds_are_trained_and_validated_with_probabilities(nnunet, calls, c
     assert table[7].split()[1:] == ["mean", "0.7000", "0.7000", "0.7000", "0.7000"]
 
 
+def test_a_page_is_written_when_asked(nnunet, calls, tmp_path, capsys):
+    page = tmp_path / "page.html"
+    assert crossval("-f", "0", "--report", str(page)) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"report: {page}"
+    assert "nnUNetTrainerS2CA" in page.read_text(encoding="utf-8")
+
+
 def test_a_second_call_does_nothing(nnunet, calls, capsys):
     assert crossval("-f", "0", "1") == 0
     assert crossval("-f", "0", "1") == 0
