@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict
 
 import nibabel as nib
@@ -31,7 +30,7 @@ from nnunetv2_s2ca.demo.scores import score_case, score_folder
 from nnunetv2_s2ca.demo.settings import DemoSettings
 from nnunetv2_s2ca.synthetic.brats import write_brats2019
 from tests.perfect_predictions import write_perfect_predictions
-from tests.waiting import MINUTES
+from tests.waiting import MINUTES, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -204,9 +203,9 @@ def test_failure_names_job_code_and_log_and_quotes_its_end(tmp_path):
 
 SLEEPER_WITH_CHILD = (
     "import subprocess, sys, time, pathlib\n"
-    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(3600)'])\n"
     "pathlib.Path('child').write_text(str(child.pid))\n"
-    "time.sleep(600)\n"
+    "time.sleep(3600)\n"
 )
 
 
@@ -228,7 +227,7 @@ def test_failure_ends_the_other_jobs_and_their_children(tmp_path):
     ]
     with pytest.raises(UserError, match="failing"):
         run(jobs, tmp_path, at_once=2)
-    assert not child_runs(tmp_path)
+    wait_for(lambda: not child_runs(tmp_path))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends processes without a signal")
@@ -241,12 +240,12 @@ def test_termination_ends_the_jobs_and_their_children(tmp_path):
         "run_jobs([job], at_once=1, environment=os.environ, folder=pathlib.Path(), say=print)\n"
     )
     process = subprocess.Popen(python(program), cwd=tmp_path)
-    while not ((tmp_path / "child").exists() and (tmp_path / "child").read_text()):
-        assert process.poll() is None
-        time.sleep(0.05)
+    child = tmp_path / "child"
+    wait_for(lambda: process.poll() is not None or (child.exists() and child.read_text()))
+    assert process.poll() is None
     process.terminate()
     assert process.wait(MINUTES) == 128 + signal.SIGTERM
-    assert not child_runs(tmp_path)
+    wait_for(lambda: not child_runs(tmp_path))
 
 
 def test_no_more_jobs_at_once_than_asked(tmp_path):

@@ -22,7 +22,11 @@ class TinyTrainer(nnUNetTrainerS2CA_demo):
     """Two iterations of a small network."""
 
     length_in_epochs = 1
-    network_arguments = {"features_per_stage": (8, 16, 32, 64)}
+    network_arguments = {
+        "features_per_stage": (8, 16, 32, 64),
+        "encoder_branches": ((32, 2), (48, 1)),
+        "decoder_branches": ((32, 1), (48, 1)),
+    }
 
     def __init__(self, plans, configuration, fold, dataset_json, device):
         super().__init__(plans, configuration, fold, dataset_json, device)

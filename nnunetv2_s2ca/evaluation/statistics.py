@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 RESAMPLES = 5000
 SEED = 20240901
@@ -145,6 +144,8 @@ def _interval(numbers: np.ndarray) -> tuple[float, float]:
     """The 95 % percentile bootstrap interval of the mean."""
     if len(numbers) < 2:
         return math.nan, math.nan
+    from scipy import stats  # slow to import
+
     result = stats.bootstrap(
         (numbers,),
         np.mean,
@@ -161,4 +162,6 @@ def _wilcoxon(differences: np.ndarray) -> float:
         return math.nan
     if not differences.any():
         return 1.0
+    from scipy import stats
+
     return float(stats.wilcoxon(differences).pvalue)

@@ -22,13 +22,19 @@ DATASET = "Dataset043_BraTS2019"
 TRAINERS = ("TinyDefault", "TinyS2CA")
 MODEL = ("-d", 43, "-c", "3d_fullres", "-device", "cpu")
 
-# Two epochs of one iteration and a checkpoint after each
+# Two epochs of one iteration of a small network, and a checkpoint after each
 TRAINER = """
 import torch
 from nnunetv2_s2ca.training import nnUNetTrainerS2CA_S
 
 
 class TinyS2CA(nnUNetTrainerS2CA_S):
+    network_arguments = {
+        **nnUNetTrainerS2CA_S.network_arguments,
+        "encoder_branches": ((32, 2), (48, 1)),
+        "decoder_branches": ((32, 1), (48, 1)),
+    }
+
     def __init__(self, plans, configuration, fold, dataset_json, device=torch.device("cuda")):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_epochs = 2

@@ -9,12 +9,22 @@ import numpy as np
 import pytest
 import torch
 
+from nnunetv2_s2ca.training.network_from_plans import PLANS_KEY
 from tests.training import tiny_dataset
+
+SMALL_BRANCHES = {
+    "encoder_branches": ((32, 2), (48, 1)),
+    "decoder_branches": ((32, 1), (48, 1)),
+}
 
 
 @pytest.fixture
 def make_trainer(nnunet_folders):
-    """Factory of trainers on a tiny dataset, for the CPU, with one iteration an epoch if short."""
+    """Factory of trainers on a tiny dataset, for the CPU.
+
+    With one iteration an epoch if `short`, and small global branches if `small`: these hold nearly
+    all parameters, which take longer to initialise and to save than to train.
+    """
 
     def make(
         trainer_class,
@@ -23,6 +33,7 @@ def make_trainer(nnunet_folders):
         prepared=True,
         resume=False,
         short=True,
+        small=False,
         **dataset,
     ):
         name = "Dataset777_Tiny"
@@ -33,6 +44,9 @@ def make_trainer(nnunet_folders):
                 tiny_dataset.preprocess(nnunet_folders, name, configuration)
         plans = json.loads((preprocessed / "nnUNetPlans.json").read_text())
         plans["continue_training"] = resume
+        if small:
+            own = trainer_class.network_arguments
+            plans["configurations"][configuration][PLANS_KEY] = {**SMALL_BRANCHES, **own}
         trainer = trainer_class(
             plans=plans,
             configuration=configuration,

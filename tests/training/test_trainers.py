@@ -199,7 +199,7 @@ def test_deep_supervision_scales_follow_four_strides(make_trainer):
 
 @pytest.mark.parametrize("name", [*KINDS, "nnUNetTrainerS2CA_5epochs"])
 def test_one_epoch_trains_and_changes_every_parameter(name, make_trainer):
-    trainer = make_trainer(TRAINERS[name], shape=SMALL)
+    trainer = make_trainer(TRAINERS[name], small=True, shape=SMALL)
     _train_one_epoch_and_check(trainer)
 
 
@@ -214,7 +214,8 @@ DATASETS = {
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_one_epoch_trains_on(dataset, make_trainer):
-    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA"], **{"shape": SMALL, **DATASETS[dataset]})
+    dataset_of_its_kind = {"shape": SMALL, **DATASETS[dataset]}
+    trainer = make_trainer(TRAINERS["nnUNetTrainerS2CA"], small=True, **dataset_of_its_kind)
     if dataset == "anisotropic":
         assert trainer.configuration_manager.pool_op_kernel_sizes[1] == [1, 2, 2]
     _train_one_epoch_and_check(trainer)
@@ -223,11 +224,13 @@ def test_one_epoch_trains_on(dataset, make_trainer):
 def test_cascade_trains_and_predicts(make_trainer, nnunet_folders, tmp_path):
     dataset = {"shape": (72, 72, 72), "memory_gb": 0.1}
     lowres = make_trainer(
-        TRAINERS["nnUNetTrainerS2CA"], configuration="3d_lowres", prepared=True, **dataset
+        TRAINERS["nnUNetTrainerS2CA"], configuration="3d_lowres", small=True, **dataset
     )
     _train_one_epoch_and_check(lowres)
     tiny_dataset.preprocess(nnunet_folders, "Dataset777_Tiny", "3d_cascade_fullres")
-    cascade = make_trainer(TRAINERS["nnUNetTrainerS2CA"], configuration="3d_cascade_fullres")
+    cascade = make_trainer(
+        TRAINERS["nnUNetTrainerS2CA"], configuration="3d_cascade_fullres", small=True
+    )
     _write_predictions_of_previous_stage(cascade)
     _train_one_epoch_and_check(cascade)
     assert cascade.network.encoder.stages[0].unit1.depthwise.in_channels == 4 + 3

@@ -1,10 +1,14 @@
-"""Tiny nnU-Net datasets, planned and preprocessed by nnU-Net itself, without worker processes."""
+"""Tiny nnU-Net datasets, planned and preprocessed by nnU-Net itself, without worker processes.
+
+Each is made once and copied from then on, since planning takes a second.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from unittest import mock
 
@@ -17,6 +21,11 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 REGIONS = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": 3}
 PLAIN = {"background": 0, "edema": 1, "non-enhancing": 2, "enhancing": 3}
 CASES = 5
+NAME = "Dataset777_Tiny"
+FOLDERS = (f"nnUNet_raw/{NAME}", f"nnUNet_preprocessed/{NAME}")
+
+_store = tempfile.TemporaryDirectory(prefix="tiny_datasets_")
+_stored: dict[str, Path] = {}  # what a dataset was made of → a copy of its folders
 
 
 def make_dataset(
@@ -40,9 +49,12 @@ def make_dataset(
         memory_gb: what nnU-Net plans for; small values make small patches.
         planned_shape: what nnU-Net's fingerprint says of the cases' shape, if not the truth.
     """
-    name = "Dataset777_Tiny"
     labels = labels or REGIONS
-    raw, preprocessed = folder / "nnUNet_raw" / name, folder / "nnUNet_preprocessed" / name
+    made_of = repr((labels, channels, shape, spacing, memory_gb, planned_shape))
+    if made_of in _stored:
+        _copy(_stored[made_of], folder)
+        return NAME
+    raw, preprocessed = (folder / place for place in FOLDERS)
     for sub in ("imagesTr", "labelsTr"):
         (raw / sub).mkdir(parents=True)
     for number in range(CASES):
@@ -63,7 +75,10 @@ def make_dataset(
         plan_experiments([777], gpu_memory_target_in_gb=memory_gb)
     shutil.copy(raw / "dataset.json", preprocessed)
     shutil.copytree(raw / "labelsTr", preprocessed / "gt_segmentations")
-    return name
+    place = Path(_store.name, str(len(_stored)))
+    _copy(folder, place)
+    _stored[made_of] = place
+    return NAME
 
 
 def preprocess(folder: Path, name: str, configuration: str = "3d_fullres") -> None:
@@ -84,6 +99,11 @@ def preprocess(folder: Path, name: str, configuration: str = "3d_fullres") -> No
             configuration_manager,
             dataset_json,
         )
+
+
+def _copy(source: Path, target: Path) -> None:
+    for place in FOLDERS:
+        shutil.copytree(source / place, target / place)
 
 
 def _write_case(raw, case_id, seed, labels, channels, shape, spacing):
