@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
-from sklearn.model_selection import StratifiedGroupKFold
-
 from nnunetv2_s2ca.brats.editions import Edition
 from nnunetv2_s2ca.core.errors import UserError, disk_errors_named
 from nnunetv2_s2ca.core.files import check_regular_file, write_text
@@ -97,6 +95,8 @@ def make_splits(
         )
     if max(Counter(strata.values()).values()) < folds:
         strata = dict.fromkeys(names, "")  # no stratum is large enough to be in every fold
+    from sklearn.model_selection import StratifiedGroupKFold  # slow to import
+
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     with warnings.catch_warnings():
         # a stratum with fewer cases than folds is fine
