@@ -45,7 +45,7 @@ def main() -> None:
             shutil.copy(image, cases / f"patient_{channel:04d}{suffix}")
         measured = {}
         for name in TRAINERS:
-            model = _write_model(root / name.replace(" ", "_"), name, suffix=suffix)
+            model = write_model(root / name.replace(" ", "_"), name, suffix=suffix)
             measured[name] = _predict(model, cases, root / "out", arguments.device)
             print(f"{name}: {measured[name][0]:.0f} s, {measured[name][1]:.1f} GB", flush=True)
     base_seconds, base_gb = measured[BASELINE]
@@ -94,10 +94,17 @@ def _predict(model: Path, cases: Path, out: Path, device: str) -> tuple[float, f
     return time.perf_counter() - start, peak / 1e9
 
 
-def _write_model(folder: Path, name: str, *, suffix: str) -> Path:
+def write_model(
+    folder: Path,
+    name: str,
+    *,
+    suffix: str,
+    patch: tuple[int, int, int] = PATCH,
+    spacing: float = 1.0,
+) -> Path:
     """A model folder as nnU-Net's training leaves it, with random weights."""
     (folder / "fold_0").mkdir(parents=True)
-    (folder / "plans.json").write_text(json.dumps(_plans()))
+    (folder / "plans.json").write_text(json.dumps(_plans(patch, spacing)))
     dataset = {
         "channel_names": {"0": "T1", "1": "T1ce", "2": "T2", "3": "FLAIR"},
         "labels": {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3],
@@ -107,7 +114,7 @@ def _write_model(folder: Path, name: str, *, suffix: str) -> Path:
         "file_ending": suffix,
     }  # fmt: skip
     (folder / "dataset.json").write_text(json.dumps(dataset))
-    network = NETWORKS[name](PATCH)
+    network = NETWORKS[name](patch)
     checkpoint = {
         "network_weights": network.state_dict(),
         "trainer_name": TRAINERS[name],
@@ -118,7 +125,7 @@ def _write_model(folder: Path, name: str, *, suffix: str) -> Path:
     return folder
 
 
-def _plans() -> dict[str, Any]:
+def _plans(patch: tuple[int, int, int], spacing: float) -> dict[str, Any]:
     """nnU-Net's plan for BraTS, the parts that prediction reads."""
     network = {
         "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
@@ -144,9 +151,9 @@ def _plans() -> dict[str, Any]:
         "data_identifier": "nnUNetPlans_3d_fullres",
         "preprocessor_name": "DefaultPreprocessor",
         "batch_size": 2,
-        "patch_size": list(PATCH),
+        "patch_size": list(patch),
         "median_image_size_in_voxels": [140.0, 171.0, 136.0],
-        "spacing": [1.0, 1.0, 1.0],
+        "spacing": [spacing] * 3,
         "normalization_schemes": ["ZScoreNormalization"] * 4,
         "use_mask_for_norm": [True] * 4,
         "resampling_fn_data": "resample_data_or_seg_to_shape",

@@ -18,9 +18,10 @@ if TYPE_CHECKING:
         unlink_trainers,
     )
     from nnunetv2_s2ca.api.jobs import cross_validate, predict
+    from nnunetv2_s2ca.api.models import describe_model, install_model, pack_model
     from nnunetv2_s2ca.api.postprocessing import fit_postprocessing, postprocess
     from nnunetv2_s2ca.api.report import report
-    from nnunetv2_s2ca.api.segmentation import segment
+    from nnunetv2_s2ca.api.segmentation import segment, segment_folder
     from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
     from nnunetv2_s2ca.core.errors import UserError
     from nnunetv2_s2ca.demo.settings import DemoSettings
@@ -40,9 +41,10 @@ _HOMES = {
         "unlink_trainers",
     ),
     "api.jobs": ("cross_validate", "predict"),
+    "api.models": ("describe_model", "install_model", "pack_model"),
     "api.postprocessing": ("fit_postprocessing", "postprocess"),
     "api.report": ("report",),
-    "api.segmentation": ("segment",),
+    "api.segmentation": ("segment", "segment_folder"),
     "architecture.s2ca_net": ("S2CANet",),
     "core.errors": ("UserError",),
     "demo.settings": ("DemoSettings",),
@@ -61,18 +63,22 @@ __all__ = [
     "convert",
     "cross_validate",
     "describe_checkpoints",
+    "describe_model",
     "describe_trainers",
     "evaluate",
     "examine_installation",
     "export",
     "fit_postprocessing",
     "import_checkpoints",
+    "install_model",
     "link_trainers",
+    "pack_model",
     "postprocess",
     "predict",
     "report",
     "run_demo",
     "segment",
+    "segment_folder",
     "unlink_trainers",
     "write_splits",
 ]

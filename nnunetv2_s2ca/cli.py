@@ -33,6 +33,7 @@ COMMANDS = (
     "crossval",
     "predict",
     "segment",
+    "model",
 )
 # how errors name a parameter of the public API: `overwrite=True`, `output`
 PARAMETER = re.compile(r"`(\w+)(?:=([^`]*))?`")

@@ -136,3 +136,17 @@ def add_predictor(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="step of the sliding window, as a share of the patch (default: %(default)s)",
     )
+
+
+def add_postprocessing(parser: argparse.ArgumentParser) -> None:
+    """`--postprocess`, with a file or the model's own rules."""
+    parser.add_argument(
+        "--postprocess",
+        dest="postprocessing",
+        nargs="?",
+        type=Path,
+        const=True,
+        default=False,
+        metavar="JSON",
+        help="apply the rules of `s2ca postprocess --fit`; without a file, the model's own",
+    )

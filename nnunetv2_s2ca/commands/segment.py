@@ -1,4 +1,4 @@
-"""`s2ca segment`: segment a patient from the scanner's files."""
+"""`s2ca segment`: segment a patient, or a folder of them, from the scanner's files."""
 
 from __future__ import annotations
 
@@ -6,42 +6,55 @@ import argparse
 from pathlib import Path
 
 import nnunetv2_s2ca
-from nnunetv2_s2ca.commands.options import PREDICTOR, add_overwrite, add_predictor
+from nnunetv2_s2ca.commands.options import (
+    PREDICTOR,
+    add_overwrite,
+    add_postprocessing,
+    add_predictor,
+)
 
-OWN = ("space", "edition", "postprocessing", "report", "overwrite")
 SEQUENCES = ("t1", "t1ce", "t2", "flair")
+OWN = ("space", "edition", "postprocessing", "probabilities", "uncertainty", "report", "preview")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command line offers."""
     add_predictor(parser)
+    scan = "NIfTI file, or folder of a DICOM series"
     for name in SEQUENCES:
-        parser.add_argument(
-            f"--{name}", type=Path, metavar="SCAN", help="NIfTI file, or folder of a DICOM series"
-        )
-    parser.add_argument(
-        "-o", dest="output", type=Path, required=True, metavar="FILE", help="the segmentation"
-    )
-    parser.add_argument(
-        "--space", choices=SEQUENCES, help="sequence whose grid the result gets (default: t1ce)"
-    )
+        parser.add_argument(f"--{name}", type=Path, metavar="SCAN", help=scan)
+    many = "in place of these: files of many patients, with BraTS' or nnU-Net's names"
+    parser.add_argument("-i", dest="source", type=Path, metavar="FOLDER", help=many)
+    result = "segmentation to write; with -i, the folder for them"
+    parser.add_argument("-o", dest="output", type=Path, required=True, metavar="FILE", help=result)
+    grid = "sequence whose grid the result gets (default: t1ce)"
+    parser.add_argument("--space", choices=SEQUENCES, help=grid)
     parser.add_argument("--edition", help="write the labels of this edition, such as brats2019")
-    parser.add_argument(
-        "--postprocess",
-        dest="postprocessing",
-        nargs="?",
-        type=Path,
-        const=True,
-        default=False,
-        metavar="JSON",
-        help="apply the rules of `s2ca postprocess --fit`; without a file, the model's own",
-    )
-    parser.add_argument("--report", type=Path, metavar="JSON", help="volumes, lesions, warnings")
+    add_postprocessing(parser)
+    parser.add_argument("--probabilities", action="store_true", help="also of WT, TC and ET")
+    unsure = "also entropy, and disagreement of folds and mirrorings"
+    parser.add_argument("--uncertainty", action="store_true", help=unsure)
+    volumes = "volumes, lesions, warnings, versions"
+    parser.add_argument("--report", type=Path, metavar="JSON", help=volumes)
+    planes = "three planes through the tumour; with -i, the folder for them"
+    parser.add_argument("--preview", type=Path, metavar="PNG", help=planes)
+    keep = "with -i: leave out who has a segmentation"
+    parser.add_argument("--continue_prediction", action="store_true", help=keep)
     add_overwrite(parser, "existing files")
 
 
-def run(args: argparse.Namespace) -> None:
-    """Segment, and print the volumes."""
+def run(args: argparse.Namespace) -> int:
+    """Returns the exit code, 1 if a patient could not be segmented."""
     scans = {name: getattr(args, name) for name in SEQUENCES if getattr(args, name) is not None}
-    chosen = {name: getattr(args, name) for name in (*PREDICTOR, *OWN)}
-    print(nnunetv2_s2ca.segment(scans, args.output, **chosen))
+    chosen = {name: getattr(args, name) for name in (*PREDICTOR, *OWN, "overwrite")}
+    if (args.source is None) == (not scans):
+        raise nnunetv2_s2ca.UserError("name the scans of one patient (--t1 …), or a folder (-i)")
+    if args.source is None:
+        print(nnunetv2_s2ca.segment(scans, args.output, **chosen))
+        return 0
+    keep = args.continue_prediction
+    many = nnunetv2_s2ca.segment_folder(
+        args.source, args.output, continue_prediction=keep, **chosen
+    )
+    print(many)
+    return int(bool(many.failed))

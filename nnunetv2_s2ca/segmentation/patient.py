@@ -19,8 +19,9 @@ from nnunetv2_s2ca.segmentation.edition import in_edition
 from nnunetv2_s2ca.segmentation.inputs import read_input
 from nnunetv2_s2ca.segmentation.model import LoadedModel
 from nnunetv2_s2ca.segmentation.outputs import Outputs, write_together
+from nnunetv2_s2ca.segmentation.preview import draw_planes
 from nnunetv2_s2ca.segmentation.report import labels_ml, measure, origin, voxel_ml
-from nnunetv2_s2ca.segmentation.run import predict
+from nnunetv2_s2ca.segmentation.run import map_names, predict
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,15 @@ def segment_patient(
     Raises:
         UserError: Something is wrong with the scans or the outputs.
     """
-    outputs.check(files.values(), (), overwrite=options.overwrite)
+    maps = {"probabilities": options.probabilities, "uncertainty": options.uncertainty}
+    outputs.check(files.values(), map_names(model, **maps), overwrite=options.overwrite)
     with output_lock(outputs.segmentation):
         start = time.monotonic()
         given = read_input(files, model, space=options.space)
         for warning in given.warnings:
             say(f"warning: {warning}")
         read = time.monotonic() - start
-        prediction = predict(given, model, rules=options.rules)
+        prediction = predict(given, model, rules=options.rules, **maps)
         warnings = list(given.warnings)
         if not prediction.labels.any():
             warnings.append(f"{outputs.segmentation}: no tumour was found")
@@ -112,13 +114,20 @@ def segment_patient(
             "edition": options.edition.name if options.edition else None,
             **measure(prediction, model, milliliters),
             "labels_ml": labels_ml(labels, milliliters),
+            "uncertainty": prediction.uncertainty,
             "warnings": warnings,
             "seconds": {"reading": round(read, 3), "prediction": round(prediction.seconds, 3)},
             **origin(given, model),
         }
-        contents = {outputs.segmentation: nifti_bytes(_smallest(labels), given.scan.header)}
+        header = given.scan.header
+        contents = {outputs.segmentation: nifti_bytes(_smallest(labels), header)}
+        for name, voxels in prediction.maps.items():
+            contents[outputs.map_named(name)] = nifti_bytes(voxels.astype(np.float32), header)
         if outputs.report is not None:
             contents[outputs.report] = f"{json.dumps(report, indent=2)}\n".encode()
+        if outputs.preview is not None:
+            title = f"{outputs.segmentation.name}, {given.space}"
+            contents[outputs.preview] = draw_planes(given.scan, prediction.labels, title=title)
         write_together(contents)
     return Segmented(
         outputs.segmentation, report["volumes_ml"], report["lesions"], tuple(warnings), report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,11 @@ from nnunetv2_s2ca.synthetic.brats import write_brats2019
 from tests.segmentation.tiny_model import CHANNELS, provide_trainer, write_model
 
 SHAPE, SPACING = (40, 46, 38), 4.0
+
+
+@pytest.fixture(autouse=True)
+def _no_stream_of_a_former_command(monkeypatch):
+    monkeypatch.setattr(logging.getLogger("nnunetv2_s2ca"), "handlers", [])
 
 
 @pytest.fixture(scope="package")
