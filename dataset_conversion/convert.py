@@ -126,7 +126,9 @@ def convert(
         check_apart(target, *(path for item in good for path in item.case.states))
         ending = _file_ending(good) if link else ".nii.gz"
         check_disk(target, [item.case for item in good], link=link, say=say)
-        settings = {"edition": edition.name, "source": str(source), "link": link}
+        settings: dict[str, Any] = {"edition": edition.name, "source": str(source), "link": link}
+        if edition.channels != edition.stored_channels:
+            settings["channels"] = list(edition.channels)
         with replaced_folder(target, overwrite=overwrite, resume=True, lock=lock) as folder:
             _begin(folder, {**settings, "files": _states(good)})
             write = partial(write_case, edition=edition, folder=folder, link=link, ending=ending)

@@ -55,7 +55,7 @@ def examine_case(
     labels, label_file = None, None
     with ExitStack() as opened:
         images: list[_File] = []
-        channels = len(edition.channels) if edition.four_dimensional else None
+        channels = len(edition.stored_channels) if edition.four_dimensional else None
         for path, channel in {path: channel for channel, path in case.images.items()}.items():
             with _noted(path, problems):
                 images.append(_open(path, channel, opened, channels=channels))

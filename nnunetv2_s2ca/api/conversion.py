@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -87,6 +88,7 @@ def convert(
     *,
     dataset_id: int | None = None,
     name: str | None = None,
+    channels: Sequence[str] | None = None,
     link: bool = False,
     deep: bool = False,
     skip_invalid: bool = False,
@@ -103,6 +105,7 @@ def convert(
         source: folder of the unzipped download.
         dataset_id: nnU-Net's id; the edition's own if None.
         name: name of the dataset, after the id; the edition's own if None.
+        channels: the sequences to take, such as `["t1ce", "flair"]`; all if None.
         link: refer to the images where they are, and write labels only.
         deep: with `link`, read every voxel of the images; a copy always does.
         skip_invalid: skip invalid cases and list them in `s2ca_skipped.txt`.
@@ -121,6 +124,8 @@ def convert(
         skip_invalid=skip_invalid,
     )
     known = edition_named(edition)
+    if channels is not None:
+        known = known.with_channels(channels)
     return converting.convert(known, Path(source), options, processes=processes, say=report)
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from nnunetv2_s2ca.brats.sequences import sequence_named
 from nnunetv2_s2ca.core.errors import UserError
 
 CLASSIC_SUFFIXES = {"T1": "t1", "T1ce": "t1ce", "T2": "t2", "FLAIR": "flair"}
@@ -71,6 +73,29 @@ class Edition:
     def channels(self) -> tuple[str, ...]:
         """The dataset's channels, in nnU-Net's order."""
         return tuple(channel for channel in CLASSIC_SUFFIXES if channel in self.suffixes)
+
+    @property
+    def stored_channels(self) -> tuple[str, ...]:
+        """The channels of the edition itself, whichever of them a dataset takes."""
+        return EDITIONS[self.name].channels
+
+    def with_channels(self, names: Sequence[str]) -> Edition:
+        """The edition as if it had these channels only; their order stays nnU-Net's.
+
+        Args:
+            names: In any of BraTS' spellings, such as `t1ce` or `t1c`.
+
+        Raises:
+            UserError: The edition lacks one, or none is named.
+        """
+        chosen = [sequence_named(name) for name in names]
+        if not chosen or any(channel not in self.suffixes for channel in chosen):
+            raise UserError(
+                f"`channels` is {' '.join(names) or 'empty'}; {self.name} has "
+                f"{' '.join(channel.lower() for channel in self.channels)}; name some of them"
+            )
+        kept = {channel: end for channel, end in self.suffixes.items() if channel in chosen}
+        return replace(self, suffixes=kept)
 
     @property
     def source_labels(self) -> dict[int, int]:

@@ -14,6 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, help="folder of the unzipped download")
     add_dataset_id(parser, required=False)
     parser.add_argument("--name", help="name of the dataset, after the id")
+    some = "take these sequences only, such as t1ce flair (default: all)"
+    parser.add_argument("--channels", nargs="+", metavar="SEQUENCE", help=some)
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--link", action="store_true", help="refer to the images where they are")
     how.add_argument("--copy", action="store_true", help="copy the images (the default)")
@@ -31,6 +33,7 @@ def run(args: argparse.Namespace) -> None:
         args.source,
         dataset_id=args.dataset_id,
         name=args.name,
+        channels=args.channels,
         link=args.link,
         deep=args.deep,
         skip_invalid=args.skip_invalid,
