@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunetv2_s2ca.core.errors import UserError
-from nnunetv2_s2ca.core.nifti import READ_ERRORS, open_nifti, read_failure
+from nnunetv2_s2ca.core.nifti import READ_ERRORS, NiftiFile, open_nifti, read_failure
 from nnunetv2_s2ca.core.nifti_writing import compressed_nifti, header_like
 from nnunetv2_s2ca.core.text import excerpt
 from nnunetv2_s2ca.dataset_conversion.geometry import (
     LPS_TO_RAS,
+    corner_distance,
     read_geometry,
     without_warnings,
 )
@@ -64,7 +66,7 @@ def read_scan(path: Path) -> Scan:
         header, remarks = _check_nifti(path)
         image = _read_by_simpleitk(path)
     scan = Scan(path, sitk.Cast(image, sitk.sitkFloat32), header, remarks)
-    if not np.isfinite(scan.voxels).all():
+    if not np.isfinite(scan.voxels).all():  # also by a header's slope
         raise UserError(f"{path} holds NaN or infinity; expected numbers. Convert it again")
     if scan.voxels.min() == scan.voxels.max():
         raise UserError(
@@ -99,20 +101,28 @@ def _check_nifti(path: Path) -> tuple[nib.Nifti1Header, tuple[str, ...]]:
                 raise ValueError(
                     f"has the shape {nifti.shape}; expected a 3D image. Extract one volume of it"
                 )
-            geometry = read_geometry(nifti)
-            for _ in nifti.voxel_pieces():  # checks lengths and checksums, which ITK does not
-                pass
-            remarks = []
-            if geometry.ambiguity > AMBIGUOUS_MM:
-                remarks.append(
-                    f"{path}: its qform and its sform differ by {geometry.ambiguity:.1f} mm; "
-                    "SimpleITK's reading is used"
-                )
-            return nifti.header, tuple(remarks)
+            read_geometry(nifti)  # refuses what SimpleITK reads differently, or not at all
+            # ITK checks no lengths and no checksums, and reads 0 in place of NaN and infinity
+            for piece in nifti.voxel_pieces():
+                if not np.isfinite(piece).all():
+                    raise ValueError("holds NaN or infinity; expected numbers. Convert it again")
+            return nifti.header, tuple(_odd_geometry(path, nifti))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except READ_ERRORS as error:
         raise UserError(f"{path} {read_failure(error)}") from error
+
+
+def _odd_geometry(path: Path, nifti: NiftiFile) -> Iterator[str]:
+    """What makes the place of a scan uncertain."""
+    affines = (nifti.corrected.get_qform(coded=True)[0], nifti.corrected.get_sform(coded=True)[0])
+    by_qform, by_sform = affines
+    if by_qform is None and by_sform is None:
+        yield f"{path} has no qform and no sform, so that left and right are not known for sure"
+    elif by_qform is not None and by_sform is not None:
+        distance = corner_distance(nifti.shape, by_qform, by_sform)
+        if distance > AMBIGUOUS_MM:
+            yield f"{path}: its qform and its sform differ by {distance:.1f} mm; the sform is used"
 
 
 def _read_by_simpleitk(path: Path) -> sitk.Image:
