@@ -31,6 +31,7 @@ from nnunetv2_s2ca.jobs.folds import FoldState, Model, fold_state
 from nnunetv2_s2ca.jobs.splits import ensure_splits
 from nnunetv2_s2ca.jobs.training import TrainFold
 from tests.dataset_conversion.made_up import write_case
+from tests.hangup import hangup_not_ignored
 from tests.jobs.conftest import DATASET
 from tests.waiting import MINUTES, wait_for
 
@@ -299,9 +300,10 @@ def start_crossval(nnunet, calls):
         program = (*launcher, sys.executable, "-m", "nnunetv2_s2ca.cli", "crossval")
         options = ("-d", "43", "-c", "3d_fullres", "-device", "cpu", "-f", "0", "-tr", LONG)
         streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True}
-        process = subprocess.Popen(
-            [*program, *options], **(streams | popen), start_new_session=True
-        )
+        with hangup_not_ignored():
+            process = subprocess.Popen(
+                [*program, *options], **(streams | popen), start_new_session=True
+            )
         started.append(process.pid)
         wait_for(calls)
         return process

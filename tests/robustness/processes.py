@@ -10,7 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.waiting import wait_for
+from tests.hangup import hangup_not_ignored
+from tests.waiting import MINUTES, wait_for
 
 PROGRAM = "import sys; from nnunetv2_s2ca.cli import main; sys.exit(main())"
 COMMAND = (sys.executable, "-c", PROGRAM)
@@ -36,20 +37,21 @@ sys.exit(main())
 
 
 def start(*arguments: object, program: str = PROGRAM, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="backslashreplace",
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-    )
+    with hangup_not_ignored():
+        return subprocess.Popen(
+            [sys.executable, "-c", program, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="backslashreplace",
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        )
 
 
 def run(*arguments: object, **environment: str) -> tuple[int, str]:
     """Exit code and all that the command printed."""
     process = start(*arguments, **environment)
-    output, errors = process.communicate()
+    output, errors = process.communicate(timeout=MINUTES)
     return process.returncode, output + errors
 
 
@@ -62,7 +64,7 @@ def start_frozen(*arguments: object) -> tuple[subprocess.Popen[str], list[psutil
     leader = psutil.Process(process.pid)
 
     def has_stopped() -> bool:
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, process.communicate(timeout=MINUTES)
         return leader.status() == psutil.STATUS_STOPPED
 
     wait_for(has_stopped)
@@ -76,7 +78,7 @@ def let_go_on_without_a_worker(
     """Kill a worker of a frozen command, as the system does; exit code and errors."""
     workers[0].kill()
     process.send_signal(signal.SIGCONT)
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=MINUTES)
     wait_until_gone(workers)
     return process.returncode, errors
 
@@ -84,7 +86,7 @@ def let_go_on_without_a_worker(
 def end_frozen(process: subprocess.Popen[str], workers: list[psutil.Process]) -> None:
     if process.poll() is None:
         process.kill()
-        process.communicate()
+        process.communicate(timeout=MINUTES)
     wait_until_gone(workers)
 
 

@@ -29,6 +29,7 @@ from tests.robustness.processes import (
     start_frozen,
     wait_until_gone,
 )
+from tests.waiting import MINUTES
 
 EDITION = EDITIONS["brats2020"]
 CASE, OTHER = "BraTS20_Training_001", "BraTS20_Training_002"
@@ -282,7 +283,7 @@ def test_second_conversion_to_an_id_is_refused(source, raw, tmp_path, frozen, ca
                 capsys.readouterr().err,
             ), (folder, options)
     process.send_signal(signal.SIGCONT)
-    output, errors = process.communicate()
+    output, errors = process.communicate(timeout=MINUTES)
     assert process.returncode == 0, output + errors
     assert [path.name for path in raw.iterdir()] == [NAME]
     assert len(_files(raw / NAME)) == 2 * 5 + 2
@@ -298,7 +299,7 @@ def test_no_worker_outlives_a_killed_conversion_and_the_next_one_ends_well(
     process, workers = frozen
     process.send_signal(sign)
     process.send_signal(signal.SIGCONT)
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=MINUTES)
     assert process.returncode == code
     assert "Traceback" not in errors
     wait_until_gone(workers)

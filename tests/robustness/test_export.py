@@ -23,6 +23,7 @@ from tests.damaged_nifti import write_header
 from tests.dataset_conversion.made_up import AFFINE, SHAPE, save, write_case, write_download
 from tests.robustness.predictions import contents, run_limited
 from tests.robustness.processes import end_frozen, let_go_on_without_a_worker, start_frozen
+from tests.waiting import MINUTES
 
 EDITION = EDITIONS["brats2020"]
 CASES = [f"BraTS20_Training_00{number}" for number in (1, 2, 3)]
@@ -275,7 +276,7 @@ def test_second_export_to_a_folder_is_refused(frozen, predictions, tmp_path, cap
     assert _export(predictions, tmp_path / "out") == 1
     assert f"is already being written, by process {process.pid} on" in capsys.readouterr().err
     process.send_signal(signal.SIGCONT)
-    output, errors = process.communicate()
+    output, errors = process.communicate(timeout=MINUTES)
     assert process.returncode == 0, output + errors
     assert len(list((tmp_path / "out").iterdir())) == len(CASES)
 

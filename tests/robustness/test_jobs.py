@@ -18,7 +18,7 @@ from nnunetv2_s2ca.core.lock import output_lock
 from nnunetv2_s2ca.jobs.finished import without_prediction
 from tests.jobs.conftest import CASES, DATASET, predict
 from tests.robustness.processes import start, wait_until_gone
-from tests.waiting import wait_for
+from tests.waiting import MINUTES, wait_for
 
 CROSSVAL = ("crossval", "-d", "43", "-c", "3d_fullres", "-device", "cpu", "-f", "0")
 FOLD = {"train": CASES[1:], "val": CASES[:1]}
@@ -224,7 +224,7 @@ def test_no_process_of_a_prediction_survives_its_command(nnunet, images, calls, 
     family = psutil.Process(process.pid).children(recursive=True)
     assert len(family) >= 8  # submitit's two and nnU-Net's two processes of each job
     process.send_signal(number)
-    process.communicate()
+    process.communicate(timeout=MINUTES)
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
     wait_until_gone(family)
     assert predict(nnunet, "--jobs", "2") == 0
@@ -240,7 +240,7 @@ def test_a_training_ends_with_the_job_that_started_it(nnunet, calls):
     family = [training, *training.children(recursive=True)]
     training.parent().kill()
     wait_until_gone(family)
-    process.communicate()
+    process.communicate(timeout=MINUTES)
     assert process.returncode == 1
 
 

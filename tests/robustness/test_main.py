@@ -9,7 +9,8 @@ import sys
 
 import pytest
 
-from tests.waiting import wait_for
+from tests.hangup import hangup_not_ignored
+from tests.waiting import MINUTES, wait_for
 
 # The command with one of its parts replaced by what a test wants it to do
 PROGRAM = """
@@ -36,18 +37,19 @@ def start(
     behaviour: str, redirections: str = "", *, arguments: str = "['trainers']", **environment: str
 ) -> subprocess.Popen[str]:
     program = PROGRAM.format(behaviour=behaviour, arguments=arguments)
-    return subprocess.Popen(
-        ["bash", "-c", f'exec "$@" {redirections}', "bash", sys.executable, "-c", program],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | environment,
-    )
+    with hangup_not_ignored():
+        return subprocess.Popen(
+            ["bash", "-c", f'exec "$@" {redirections}', "bash", sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | environment,
+        )
 
 
 def run(*arguments, **options) -> tuple[int, str, str]:
     process = start(*arguments, **options)
-    output, errors = process.communicate()
+    output, errors = process.communicate(timeout=MINUTES)
     return process.returncode, output, errors
 
 
@@ -89,7 +91,7 @@ def test_pipe_that_nobody_reads_ends_the_command_as_sigpipe_does(behaviour, both
         text=True,
     )
     os.close(writing)
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=MINUTES)
     assert process.returncode == 128 + signal.SIGPIPE
     assert not errors
 
@@ -159,7 +161,7 @@ def test_signal_ends_the_command_with_the_shells_code(tmp_path, number, message)
     process = start(behaviour)
     wait_for(ready.exists)
     process.send_signal(number)
-    _, errors = process.communicate()
+    _, errors = process.communicate(timeout=MINUTES)
     assert process.returncode == 128 + number
     assert errors == message
     assert left.exists()
