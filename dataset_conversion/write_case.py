@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import errno
-import os
 import shutil
 from pathlib import Path
 
 from nnunetv2_s2ca.brats.editions import Edition
 from nnunetv2_s2ca.core.files import whole_file
-from nnunetv2_s2ca.core.nifti import READ_ERRORS, open_nifti, read_failure, read_voxels
+from nnunetv2_s2ca.core.nifti import (
+    READ_ERRORS,
+    length_fits,
+    open_nifti,
+    read_failure,
+    read_voxels,
+)
 from nnunetv2_s2ca.core.nifti_writing import (
     compress_file,
     compressed_nifti,
@@ -30,7 +35,7 @@ class _SourceError(Exception):
 def write_case(
     item: CheckedCase, *, edition: Edition, folder: Path, link: bool, ending: str
 ) -> list[str]:
-    """Write a case; files that exist already, from an interrupted conversion, are kept.
+    """Write a case; whole files that exist already, from an interrupted conversion, are kept.
 
     Args:
         item: The checked case.
@@ -61,7 +66,7 @@ def write_case(
                 _take_over(case.images[channel], target, link=link)
     except _SourceError as error:
         problems.append(str(error))
-    if item.label_file is not None and not label.exists():
+    if item.label_file is not None and not _is_whole(label):
         with whole_file(label) as temporary:
             write_compressed(item.label_file, temporary)
     problems += [
@@ -76,7 +81,7 @@ def write_case(
 
 def _take_over(source: Path, target: Path, *, link: bool) -> None:
     """Copy a file, compress it if it is not compressed, or link it where that works."""
-    if os.path.lexists(target):
+    if target.is_symlink() or _is_whole(target, of=source):
         return
     if link:
         # nnU-Net reads the cases to predict from a folder, not from dataset.json
@@ -97,9 +102,23 @@ def _take_over(source: Path, target: Path, *, link: bool) -> None:
             raise _SourceError(f"{source}: cannot be copied: {error.strerror or error}") from error
 
 
+def _is_whole(target: Path, *, of: Path | None = None) -> bool:
+    """Whether an interrupted conversion has left a file as long as it must be.
+
+    After a power cut, a file may have its name and lack its content.
+    """
+    try:
+        if of is not None and of.name.lower().endswith(".gz"):
+            return target.stat().st_size == of.stat().st_size
+        with open_nifti(target) as nifti:
+            return length_fits(target, nifti)
+    except READ_ERRORS:
+        return False
+
+
 def _split_channels(source: Path, targets: list[Path], *, order: list[int]) -> None:
     """Split the MSD's 4D file into one file per channel, in our order."""
-    if all(target.exists() for target in targets):
+    if all(_is_whole(target) for target in targets):
         return
     try:
         voxels = read_voxels(source)

@@ -335,6 +335,32 @@ def test_file_that_changed_since_the_interruption_is_copied_anew(source):
     assert copy.read_bytes() == _file(source, "t1").read_bytes()
 
 
+@pytest.mark.parametrize("edition", ["brats2020", "msd-task01"])
+@pytest.mark.parametrize("length", [0, 20, 60])
+def test_files_without_their_content_after_a_power_cut_are_written_anew(
+    tmp_path, raw, monkeypatch, edition, length
+):
+    source = tmp_path / "download"
+    write_download(source, EDITIONS[edition], count=2)
+    options = {"processes": 1, "say": lambda line: None}
+    with monkeypatch.context() as context:
+        context.setattr(convert_module, "_write_description", _interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            convert(EDITIONS[edition], source, **options)
+    left = list(raw.glob(".*.partial/*/*.nii.gz"))
+    assert len(left) == 2 * 5
+    for path in left:
+        path.write_bytes(path.read_bytes()[:length])
+    found = convert(EDITIONS[edition], source, **options).folder
+    whole = convert(EDITIONS[edition], source, Options(dataset_id=500), **options).folder
+    for path in whole.rglob("*.nii.gz"):
+        assert (found / path.relative_to(whole)).read_bytes() == path.read_bytes()
+
+
+def _interrupt(*_args, **_options):
+    raise KeyboardInterrupt
+
+
 @pytest.mark.usefixtures("interrupted")
 def test_room_that_an_interrupted_conversion_takes_counts_as_free(source, raw, monkeypatch):
     needed, there = (
