@@ -14,6 +14,9 @@ RELOCATED = {"nnunetv2_s2ca.dataset_conversion": "dataset_conversion"}
 # trainers; see `nnunetv2_s2ca.startup`.
 PTH_FILE = Path("nnunetv2_s2ca", "nnunetv2-s2ca.pth")
 
+# for `s2ca export-network --format onnx`; GridSample in 3D came with onnxruntime 1.18
+ONNX = ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.3"]
+
 
 class BuildWithPthFile(build_py):
     """Put the `.pth` file at the top of the wheel; an editable install needs `s2ca link`."""
@@ -94,7 +97,9 @@ setup(
     extras_require={
         # the challenge's own program, under the AGPL: optional
         "official": ["brats-evaluation>=0.0.10"],
+        "onnx": ONNX,
         "dev": [
+            *ONNX,
             "monai>=1.5",
             "hypothesis>=6.100",
             "import-linter>=2.3",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     )
     from nnunetv2_s2ca.api.jobs import cross_validate, predict
     from nnunetv2_s2ca.api.models import describe_model, install_model, pack_model
+    from nnunetv2_s2ca.api.network_export import export_network
     from nnunetv2_s2ca.api.postprocessing import fit_postprocessing, postprocess
     from nnunetv2_s2ca.api.report import report
     from nnunetv2_s2ca.api.segmentation import segment, segment_folder
@@ -42,6 +43,7 @@ _HOMES = {
     ),
     "api.jobs": ("cross_validate", "predict"),
     "api.models": ("describe_model", "install_model", "pack_model"),
+    "api.network_export": ("export_network",),
     "api.postprocessing": ("fit_postprocessing", "postprocess"),
     "api.report": ("report",),
     "api.segmentation": ("segment", "segment_folder"),
@@ -68,6 +70,7 @@ __all__ = [
     "evaluate",
     "examine_installation",
     "export",
+    "export_network",
     "fit_postprocessing",
     "import_checkpoints",
     "install_model",

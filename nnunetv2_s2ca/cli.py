@@ -34,6 +34,7 @@ COMMANDS = (
     "predict",
     "segment",
     "model",
+    "export-network",
 )
 # how errors name a parameter of the public API: `overwrite=True`, `output`
 PARAMETER = re.compile(r"`(\w+)(?:=([^`]*))?`")

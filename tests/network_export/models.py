@@ -1,0 +1,121 @@
+"""Folders of trained models as nnU-Net writes them, with random weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+REGIONS = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": 3}
+# a network that is exported within seconds
+TINY = {
+    "features_per_stage": [8, 8, 8, 8],
+    "encoder_branches": [],
+    "decoder_branches": [],
+}
+RESAMPLING = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
+STATISTICS = {"mean": 100.5, "std": 20.25, "percentile_00_5": -7.0, "percentile_99_5": 310.0}
+
+
+def write_model(
+    folder: Path,
+    *,
+    trainer: str = "nnUNetTrainerS2CA",
+    patch_size: tuple[int, int, int] = (16, 16, 16),
+    labels: dict | None = None,
+    schemes: tuple[str, ...] = ("ZScoreNormalization",) * 4,
+    network: dict | None = TINY,
+    fold: str = "0",
+) -> Path:
+    """Write `plans.json`, `dataset.json` and the checkpoint of one fold; returns `folder`."""
+    labels = labels or REGIONS
+    dataset = {
+        "channel_names": {str(i): f"MRI {i}" for i in range(len(schemes))},
+        "labels": labels,
+        "numTraining": 5,
+        "file_ending": ".nii.gz",
+    }
+    if any(isinstance(value, list) for value in labels.values()):
+        dataset["regions_class_order"] = [1, 2, 3]
+    plans = _plans(patch_size, schemes, network)
+    torch.manual_seed(1)
+    manager = PlansManager(plans)
+    configuration = manager.get_configuration("3d_fullres")
+    built = recursive_find_trainer_class_by_name(trainer).build_network_architecture(
+        manager,
+        configuration,
+        determine_num_input_channels(manager, configuration, dataset),
+        manager.get_label_manager(dataset).num_segmentation_heads,
+    )
+    checkpoint = {
+        "network_weights": built.state_dict(),
+        "trainer_name": trainer,
+        "init_args": {"configuration": "3d_fullres"},
+        "inference_allowed_mirroring_axes": (0, 1),
+    }
+    (folder / f"fold_{fold}").mkdir(parents=True)
+    torch.save(checkpoint, folder / f"fold_{fold}" / "checkpoint_final.pth")
+    (folder / "plans.json").write_text(json.dumps(plans))
+    (folder / "dataset.json").write_text(json.dumps(dataset))
+    return folder
+
+
+def _plans(patch_size, schemes, network):
+    configuration = {
+        "data_identifier": "nnUNetPlans_3d_fullres",
+        "preprocessor_name": "DefaultPreprocessor",
+        "batch_size": 2,
+        "patch_size": list(patch_size),
+        "median_image_size_in_voxels": list(patch_size),
+        "spacing": [2.5, 1.0, 0.75],
+        "normalization_schemes": list(schemes),
+        "use_mask_for_norm": [scheme == "ZScoreNormalization" for scheme in schemes],
+        "resampling_fn_data": "resample_data_or_seg_to_shape",
+        "resampling_fn_data_kwargs": RESAMPLING,
+        "resampling_fn_seg": "resample_data_or_seg_to_shape",
+        "resampling_fn_seg_kwargs": {**RESAMPLING, "is_seg": True, "order": 1},
+        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+        "resampling_fn_probabilities_kwargs": {**RESAMPLING, "order": 1},
+        "architecture": {
+            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
+            "arch_kwargs": {
+                "n_stages": 4,
+                "features_per_stage": [8, 8, 8, 8],
+                "conv_op": "torch.nn.modules.conv.Conv3d",
+                "kernel_sizes": [[3, 3, 3]] * 4,
+                "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2], [2, 2, 2]],
+                "n_conv_per_stage": [1] * 4,
+                "n_conv_per_stage_decoder": [1] * 3,
+                "conv_bias": True,
+                "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+                "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+                "dropout_op": None,
+                "dropout_op_kwargs": None,
+                "nonlin": "torch.nn.LeakyReLU",
+                "nonlin_kwargs": {"inplace": True},
+            },
+            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+        },
+        "batch_dice": False,
+    }
+    if network is not None:
+        configuration["s2ca_net"] = network
+    return {
+        "dataset_name": "Dataset043_BraTS2019",
+        "plans_name": "nnUNetPlans",
+        "original_median_spacing_after_transp": [2.5, 1.0, 0.75],
+        "original_median_shape_after_transp": list(patch_size),
+        "image_reader_writer": "SimpleITKIO",
+        "transpose_forward": [2, 0, 1],
+        "transpose_backward": [1, 2, 0],
+        "configurations": {"3d_fullres": configuration},
+        "experiment_planner_used": "ExperimentPlanner",
+        "label_manager": "LabelManager",
+        "foreground_intensity_properties_per_channel": {
+            str(i): {**STATISTICS, "mean": STATISTICS["mean"] + i} for i in range(len(schemes))
+        },
+    }
