@@ -76,7 +76,7 @@ def _traced(network: nn.Module, patch: Tensor) -> ExportedProgram:
 
 
 def _namespace(target: object) -> str:
-    return getattr(target, "namespace", None) or getattr(target, "__module__", "")
+    return str(getattr(target, "namespace", None) or getattr(target, "__module__", ""))
 
 
 def _write_pt2(network: nn.Module, patch: Tensor, path: Path) -> None:
@@ -100,6 +100,7 @@ def _write_onnx(network: nn.Module, patch: Tensor, path: Path) -> None:
             output_names=[OUTPUT],
             verbose=False,
         )
+    assert converted is not None  # as it would be for another exporter
     converted.save(str(path), external_data=False)
 
 
