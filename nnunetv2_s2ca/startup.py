@@ -1,9 +1,10 @@
-"""Let nnU-Net find S2CA-Net's trainers and preprocessor by name, wherever nnU-Net is installed.
+"""Let nnU-Net find S2CA-Net's trainers, preprocessor and planner, wherever it is installed.
 
-nnU-Net 2.8 finds a trainer or a preprocessor by importing the modules in its own folders and
-looking for an attribute of that name. `register` gives two of these modules a `__getattr__` that
-fetches attributes with our prefix from this package; the modules themselves are unchanged. A `.pth`
-file, which Python reads at startup, calls `register` in every process, including nnU-Net's workers.
+nnU-Net 2.8 finds a trainer, a preprocessor or a planner by importing the modules in its own folders
+and looking for an attribute of that name. `register` gives three of these modules a `__getattr__`
+that fetches attributes with our prefix from this package; the modules themselves are unchanged. A
+`.pth` file, which Python reads at startup, calls `register` in every process, including nnU-Net's
+workers.
 
 Why not otherwise:
 
@@ -34,6 +35,10 @@ EXTENSIONS = {
     "nnunetv2.preprocessing.preprocessors.default_preprocessor": (
         "S2CAPreprocessor",
         "nnunetv2_s2ca.preprocessing",
+    ),
+    "nnunetv2.experiment_planning.experiment_planners.default_experiment_planner": (
+        "S2CAPlanner",
+        "nnunetv2_s2ca.planning",
     ),
 }
 

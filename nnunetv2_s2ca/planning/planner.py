@@ -1,0 +1,132 @@
+"""nnU-Net's planner with S2CA-Net's levels, patch and memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
+    ExperimentPlanner,
+)
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
+from nnunetv2_s2ca.architecture.sizes import NUM_STAGES
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.planning.memory import DEFAULT_TARGET_GB, Step, needed_gb
+from nnunetv2_s2ca.planning.patch_size import largest_patch, smaller_patch, strides_for
+
+
+class S2CAPlanner(ExperimentPlanner):
+    """Plans for S2CA-Net: four levels, and 128³ in batches of two where images and memory allow it.
+
+    Spacing, normalisation, resampling, and whether there are `3d_lowres` and a cascade are
+    nnU-Net's decisions. There is no 2D configuration. Memory is that of `nnUNetTrainerS2CA`.
+
+    Args:
+        dataset_name_or_id: nnU-Net's.
+        gpu_memory_target_in_gb: memory of the card; less of it makes patches smaller, more of it
+            batches larger.
+        preprocessor_name: nnU-Net's.
+        plans_name: name of the file, for `nnUNetv2_train -p`.
+        overwrite_target_spacing: nnU-Net's.
+        suppress_transpose: nnU-Net's.
+    """
+
+    def __init__(
+        self,
+        dataset_name_or_id: str | int,
+        gpu_memory_target_in_gb: float = DEFAULT_TARGET_GB,
+        preprocessor_name: str = "DefaultPreprocessor",
+        plans_name: str = "S2CAPlans",
+        overwrite_target_spacing: Sequence[float] | None = None,
+        suppress_transpose: bool = False,
+    ):
+        super().__init__(
+            dataset_name_or_id,
+            gpu_memory_target_in_gb,
+            preprocessor_name,
+            plans_name,
+            overwrite_target_spacing,
+            suppress_transpose,
+        )
+
+    @staticmethod
+    def static_estimate_VRAM_usage(*_: Any) -> float:  # noqa: N802 (nnU-Net's name)
+        """Next to nothing, so that nnU-Net's search for a patch of its U-Net ends at once."""
+        return 1
+
+    def get_plans_for_configuration(
+        self,
+        spacing: np.ndarray | Sequence[float],
+        median_shape: np.ndarray | Sequence[int],
+        data_identifier: str,
+        approximate_n_voxels_dataset: float,
+        _cache: dict,
+    ) -> dict:
+        """nnU-Net's plan, with patch, batch and strides of S2CA-Net.
+
+        Raises:
+            UserError: the memory does not suffice for the smallest patch.
+        """
+        if len(spacing) != 3:
+            return {"not planned": "S2CA-Net is a 3D network"}
+        plan = super().get_plans_for_configuration(
+            spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
+        )
+        step = self._fitting_step(spacing, median_shape)
+        most = approximate_n_voxels_dataset * self.max_dataset_covered / np.prod(step.patch_size)
+        while step.batch_size < round(most) and self._fits(step.larger_batch()):
+            step = step.larger_batch()
+        return {
+            **plan,
+            "patch_size": step.patch_size,
+            "batch_size": step.batch_size,
+            "architecture": {
+                "network_class_name": f"{S2CANet.__module__}.{S2CANet.__name__}",
+                "arch_kwargs": {"n_stages": NUM_STAGES, "strides": step.strides},
+                "_kw_requires_import": [],
+            },
+        }
+
+    def save_plans(self, plans: dict) -> None:
+        """Save as nnU-Net does, without the 2D configuration.
+
+        Raises:
+            UserError: nothing is left, since the images are 2D.
+        """
+        del plans["configurations"]["2d"]
+        if not plans["configurations"]:
+            raise UserError(
+                f"the images of {self.dataset_name} are 2D, and S2CA-Net is a 3D network; plan "
+                "with another planner, and train another network"
+            )
+        super().save_plans(plans)
+
+    def _fitting_step(self, spacing: Sequence[float], shape: Sequence[float]) -> Step:
+        """The largest patch that fits, in batches of nnU-Net's least size."""
+        labels = LabelManager(
+            self.dataset_json["labels"], self.dataset_json.get("regions_class_order")
+        )
+        names = "channel_names" if "channel_names" in self.dataset_json else "modality"
+        strides = strides_for(spacing)
+        patch: tuple[int, ...] | None = largest_patch(shape, strides)
+        while patch is not None:
+            step = Step(
+                patch_size=patch,
+                strides=strides,
+                batch_size=self.UNet_min_batch_size,
+                input_channels=len(self.dataset_json[names]),
+                num_classes=labels.num_segmentation_heads,
+            )
+            if self._fits(step):
+                return step
+            patch = smaller_patch(patch, strides)
+        raise UserError(
+            f"-gpu_memory_target {self.UNet_vram_target_GB:g} is too little: S2CA-Net needs "
+            f"{needed_gb(step):.1f} GB for the smallest patch, {step.patch_size}"
+        )
+
+    def _fits(self, step: Step) -> bool:
+        return needed_gb(step) <= self.UNet_vram_target_GB
