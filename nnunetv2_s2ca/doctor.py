@@ -58,7 +58,7 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Examine packages, trainer, folders, device and memory.
+    """Examine packages, trainer, folders, device and memory, and try a small network.
 
     A check that itself fails is a fatal finding; the others continue.
     """
@@ -78,6 +78,12 @@ def examine() -> Iterator[Finding]:
             yield check()
         except Exception as error:
             yield _failed(topic, error)
+    try:
+        yield from _trials()
+    except ImportError:
+        pass  # what is missing was a finding above
+    except Exception as error:
+        yield _failed("S2CA-Net on devices", error)
 
 
 def _failed(topic: str, error: Exception) -> Finding:
@@ -199,6 +205,36 @@ def _device() -> Finding:
         "add `-device cpu` to nnU-Net's commands; real training needs a GPU, and a PyTorch built "
         "for it (see pytorch.org)",
     )
+
+
+def _trials() -> Iterator[Finding]:
+    """Whether a small S2CA-Net runs on each device, and what fits each kind of card."""
+    devices = importlib.import_module("nnunetv2_s2ca.devices")
+    present = devices.present_devices()
+    for device in present:
+        trial = devices.try_device(device)
+        topic = f"S2CA-Net on {device}"
+        if trial.trains:
+            yield Finding(topic, "a small network was trained for a step")
+            continue
+        # nnU-Net takes CUDA unless told otherwise, and the processor is what is always left
+        fatal = device != "mps"
+        what = "predicts, but does not train" if trial.predicts else "does not run"
+        yield Finding(topic, f"{what}: {trial.problem}", trial.remedy, fatal=fatal)
+    yield from _plans([device for device in present if device.startswith("cuda")])
+
+
+def _plans(cards: list[str]) -> Iterator[Finding]:
+    if not cards:
+        return
+    import torch
+
+    from nnunetv2_s2ca.planning.fitting import advise
+
+    properties = [torch.cuda.get_device_properties(card) for card in cards]
+    for name, memory in dict.fromkeys((card.name, card.total_memory) for card in properties):
+        advice = advise(memory / 1e9)
+        yield Finding(f"plan for {name}", advice.text, advice.remedy)
 
 
 def _memory() -> Finding:

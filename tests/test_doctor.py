@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from nnunetv2_s2ca import cli, doctor, startup
+from nnunetv2_s2ca import cli, devices, doctor, startup
 
 
 @pytest.fixture
@@ -21,6 +21,8 @@ def healthy(tmp_path, monkeypatch):
     for name in doctor.PATHS:
         (tmp_path / name).mkdir()
         monkeypatch.setenv(name, str(tmp_path / name))
+    # a trial takes half a second, and has tests of its own
+    monkeypatch.setattr(devices, "try_device", lambda device: devices.Trial(device, True, True))
     return tmp_path
 
 
@@ -198,3 +200,56 @@ def test_little_disk_and_memory_warn_but_do_not_forbid(healthy, monkeypatch):
 
 def _not_installed(name):
     raise importlib.metadata.PackageNotFoundError(name)
+
+
+def _fake_cards(monkeypatch, *cards):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(cards))
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda card: cards[int(str(card).split(":")[-1])]
+    )
+
+
+def test_each_device_is_tried_and_each_kind_of_card_gets_a_plan(healthy, monkeypatch):
+    small, large = (SimpleNamespace(name=f"Card {gb}", total_memory=gb * 10**9) for gb in (8, 80))
+    _fake_cards(monkeypatch, small, large, small)
+    findings = {finding.topic: finding for finding in doctor.examine()}
+    tried = [topic for topic in findings if topic.startswith("S2CA-Net on")]
+    assert tried == [f"S2CA-Net on {name}" for name in ("cuda:0", "cuda:1", "cuda:2", "cpu")]
+    assert "-gpu_memory_target 8.0" in findings["plan for Card 8"].remedy
+    assert not findings["plan for Card 8"].fatal
+    assert "128×128×128" in findings["plan for Card 80"].text
+    assert not findings["plan for Card 80"].remedy
+
+
+@pytest.mark.parametrize(
+    ("device", "predicts", "fatal", "text"),
+    [
+        ("cuda:0", False, True, "does not run: broken"),
+        ("mps", True, False, "predicts, but does not train: broken"),
+        ("cpu", False, True, "does not run: broken"),
+    ],
+)
+def test_a_device_that_fails_is_fatal_unless_nnunet_has_to_be_told_to_use_it(
+    healthy, monkeypatch, capsys, device, predicts, fatal, text
+):
+    monkeypatch.setattr(devices, "present_devices", lambda: [device])
+    monkeypatch.setattr(
+        devices,
+        "try_device",
+        lambda name: devices.Trial(name, predicts, False, "broken", "mend it"),
+    )
+    monkeypatch.setattr(doctor, "_plans", lambda cards: iter(()))
+    assert cli.main(["doctor"]) == int(fatal)
+    printed = capsys.readouterr().out
+    assert text in printed
+    assert "→ mend it" in printed
+
+
+def test_devices_that_cannot_be_listed_are_a_finding(healthy, monkeypatch, capsys):
+    def fail():
+        raise RuntimeError("driver is gone")
+
+    monkeypatch.setattr(devices, "present_devices", fail)
+    assert cli.main(["doctor"]) == 1
+    assert "cannot be examined: RuntimeError: driver is gone" in capsys.readouterr().out

@@ -10,6 +10,7 @@ from nnunetv2.utilities.helpers import softmax_helper_dim0
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
+from nnunetv2_s2ca.models.folder import training_orientation
 from nnunetv2_s2ca.network_export.trained_network import TrainedNetwork
 from nnunetv2_s2ca.preprocessing.whole_volume import EXTENT_KEY
 
@@ -34,12 +35,13 @@ def describe_network(trained: TrainedNetwork) -> dict[str, Any]:
     """
     predictor = trained.predictor
     configuration = predictor.configuration_manager
+    orientation, source = training_orientation(trained.folder)
     return {
         "model": {
             "dataset": predictor.plans_manager.dataset_name,
             "trainer": predictor.trainer_name,
             "plans": predictor.plans_manager.plans_name,
-            "fold": trained.fold,
+            "fold": trained.folder.folds[0],
             "checkpoint": trained.checkpoint.name,
             "parameters": sum(weight.numel() for weight in trained.network.parameters()),
         },
@@ -47,6 +49,7 @@ def describe_network(trained: TrainedNetwork) -> dict[str, Any]:
         "preprocessing": {
             "preprocessor": configuration.preprocessor_name,
             "reader": predictor.plans_manager.plans["image_reader_writer"],
+            "orientation": {"axes": orientation, "known_from": source},
             "transpose_forward": list(predictor.plans_manager.transpose_forward),
             **_field_of_view(configuration),
             "normalization": _normalization(predictor),

@@ -14,8 +14,9 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
 from nnunetv2_s2ca.architecture.sizes import NUM_STAGES
 from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.planning.fitting import fit_to_memory
 from nnunetv2_s2ca.planning.memory import DEFAULT_TARGET_GB, Step, needed_gb
-from nnunetv2_s2ca.planning.patch_size import largest_patch, smaller_patch, strides_for
+from nnunetv2_s2ca.planning.patch_size import largest_patch, strides_for
 
 
 class S2CAPlanner(ExperimentPlanner):
@@ -75,7 +76,7 @@ class S2CAPlanner(ExperimentPlanner):
         plan = super().get_plans_for_configuration(
             spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
         )
-        step = self._fitting_step(spacing, median_shape)
+        step = self._fitting_step(list(spacing), list(median_shape))
         most = approximate_n_voxels_dataset * self.max_dataset_covered / np.prod(step.patch_size)
         while step.batch_size < round(most) and self._fits(step.larger_batch()):
             step = step.larger_batch()
@@ -111,22 +112,22 @@ class S2CAPlanner(ExperimentPlanner):
         )
         names = "channel_names" if "channel_names" in self.dataset_json else "modality"
         strides = strides_for(spacing)
-        patch: tuple[int, ...] | None = largest_patch(shape, strides)
-        while patch is not None:
-            step = Step(
-                patch_size=patch,
+        step = fit_to_memory(
+            Step(
+                patch_size=largest_patch(shape, strides),
                 strides=strides,
                 batch_size=self.UNet_min_batch_size,
                 input_channels=len(self.dataset_json[names]),
                 num_classes=labels.num_segmentation_heads,
-            )
-            if self._fits(step):
-                return step
-            patch = smaller_patch(patch, strides)
-        raise UserError(
-            f"-gpu_memory_target {self.UNet_vram_target_GB:g} is too little: S2CA-Net needs "
-            f"{needed_gb(step):.1f} GB for the smallest patch, {step.patch_size}"
+            ),
+            self.UNet_vram_target_GB,
         )
+        if not self._fits(step):
+            raise UserError(
+                f"-gpu_memory_target {self.UNet_vram_target_GB:g} is too little: S2CA-Net needs "
+                f"{needed_gb(step):.1f} GB for the smallest patch, {step.patch_size}"
+            )
+        return step
 
     def _fits(self, step: Step) -> bool:
         return needed_gb(step) <= self.UNet_vram_target_GB

@@ -16,6 +16,7 @@ TINY = {
     "features_per_stage": [8, 8, 8, 8],
     "encoder_branches": [],
     "decoder_branches": [],
+    "context_aggregation": False,
 }
 RESAMPLING = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
 STATISTICS = {"mean": 100.5, "std": 20.25, "percentile_00_5": -7.0, "percentile_99_5": 310.0}

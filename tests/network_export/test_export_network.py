@@ -134,6 +134,10 @@ def test_the_description_says_how_to_prepare_an_image(exported):
     assert description["preprocessing"] == {
         "preprocessor": "DefaultPreprocessor",
         "reader": "SimpleITKIO",
+        "orientation": {
+            "axes": "LPS",
+            "known_from": "BraTS' convention, since the model does not tell",
+        },
         "transpose_forward": [2, 0, 1],
         "crop": "nonzero",
         "least_extent_mm": None,
@@ -305,12 +309,12 @@ def test_operations_of_this_package_are_refused():
 
 
 def _no_folder(model):
-    return {"model": model / "none"}, "is not a folder"
+    return {"model": model / "none"}, "does not exist"
 
 
 def _no_plans(model):
     (model / "plans.json").unlink()
-    return {}, "has no plans.json"
+    return {}, "holds no trained model"
 
 
 def _damaged_plans(model):
@@ -319,15 +323,15 @@ def _damaged_plans(model):
 
 
 def _no_fold(model):
-    return {"fold": 3}, "has no fold 3; it has 0"
+    return {"fold": 3}, "of fold 3; there are 0"
 
 
 def _strange_fold(model):
-    return {"fold": "0_old"}, "expected the number of a fold"
+    return {"fold": "0_old"}, "of fold 0_old; there are 0"
 
 
 def _no_checkpoint(model):
-    return {"checkpoint": "checkpoint_best.pth"}, "these checkpoints: checkpoint_final.pth"
+    return {"checkpoint": "checkpoint_best.pth"}, "has no fold with checkpoint_best.pth"
 
 
 def _cut_checkpoint(model):

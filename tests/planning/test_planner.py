@@ -115,8 +115,10 @@ def test_brats_gets_the_papers_patch_in_a_file_of_its_own(plan, nnunet_folders):
     assert parameters == 21_445_012 - (16 + 32 + 64 + 128 + 4)
 
 
-def test_what_nnunet_decides_is_as_nnunet_decides_it(plan, nnunet_folders):
+def test_what_nnunet_decides_is_as_nnunet_decides_it(plan, nnunet_folders, monkeypatch):
     ours = plan()
+    # the patch of its U-Net, which takes long, is of no interest here
+    monkeypatch.setattr(ExperimentPlanner, "static_estimate_VRAM_usage", lambda *_: 1)
     plan_experiments([777])
     folder = nnunet_folders / "nnUNet_preprocessed" / "Dataset777_Planned"
     theirs = json.loads((folder / "nnUNetPlans.json").read_text())
@@ -148,8 +150,9 @@ def test_less_memory_makes_smaller_cubes(plan, memory):
     configuration = plans["configurations"]["3d_fullres"]
     (length,) = set(configuration["patch_size"])
     assert length < 128
-    assert configuration["batch_size"] == 2
-    assert length**3 > 0.5 * memory * 128**3 * 0.8
+    # three of 96³ are less than two of 112³
+    assert configuration["batch_size"] in (2, 3)
+    assert configuration["batch_size"] * length**3 > 0.7 * memory * 2 * 128**3
     _network(plans)
 
 
