@@ -6,7 +6,7 @@ CUDA is needed, a card is not.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from unittest import mock
 
@@ -45,10 +45,12 @@ def without_values(network: nn.Module, device: str) -> nn.Module:
     return network
 
 
-def backward(outputs: Sequence[Tensor], grads: Sequence[Tensor]) -> dict[Tensor, Tensor]:
+def backward(outputs: Iterable[Tensor], grads: Sequence[Tensor]) -> dict[Tensor, Tensor]:
     """Gradients of all leaves, by calling one node of the autograd graph after the other.
 
     PyTorch's engine does that, too, but it asks for streams of the device, which has to be there.
+    As in the engine, a node is gone once it was called, with what it kept, unless the caller still
+    has one of the outputs.
 
     Args:
         outputs: tensors that have a gradient function.
@@ -73,8 +75,10 @@ def backward(outputs: Sequence[Tensor], grads: Sequence[Tensor]) -> dict[Tensor,
         for node, index, grad in roots:
             if node is not None:
                 arrive(node, index, grad)
-        del roots, grads
-        for node in order:
+        del roots, grads, node
+        order.reverse()
+        while order:
+            node = order.pop()
             received = arrived.pop(node)
             if all(grad is None for grad in received):
                 continue
@@ -88,7 +92,7 @@ def backward(outputs: Sequence[Tensor], grads: Sequence[Tensor]) -> dict[Tensor,
             for (following, index), grad in zip(node.next_functions, made, strict=True):
                 if following is not None and grad is not None:
                     arrive(following, index, grad)
-            del made
+            del made, node, following, grad
     return found
 
 

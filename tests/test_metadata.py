@@ -17,12 +17,15 @@ BESIDE_NNUNET = {
     "batchgenerators",
     "dynamic-network-architectures",
 }
-OF_AN_EXTRA = CHECKOUT / "nnunetv2_s2ca" / "evaluation" / "official.py"
+OF_AN_EXTRA = {
+    CHECKOUT / "nnunetv2_s2ca" / "evaluation" / "official.py",
+    CHECKOUT / "nnunetv2_s2ca" / "network_export" / "formats.py",
+}
 
 
 def _imported_packages():
     folders = (CHECKOUT / "nnunetv2_s2ca", CHECKOUT / "dataset_conversion")
-    paths = {path for folder in folders for path in folder.rglob("*.py")} - {OF_AN_EXTRA}
+    paths = {path for folder in folders for path in folder.rglob("*.py")} - OF_AN_EXTRA
     modules = set()
     for path in paths:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

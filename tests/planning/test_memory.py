@@ -29,8 +29,9 @@ STEPS = {
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
 def test_the_formula_is_not_below_the_traced_step_and_close_to_it(step):
     traced = traced_bytes(step)
-    # a network that takes less than the formula says wastes memory, one that takes more fails
-    assert 0.97 * traced <= step_bytes(step) <= 1.25 * traced
+    # A network that takes more than the formula says fails on a card, one that takes less wastes
+    # memory. Where the network has changed: `python -m benchmarks.card_memory` fits the formula.
+    assert 0.97 * traced <= step_bytes(step) <= 1.5 * traced
 
 
 @pytest.mark.skipif(not torch.backends.cuda.is_built(), reason="PyTorch is not built for CUDA")
