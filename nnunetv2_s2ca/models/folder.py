@@ -23,6 +23,7 @@ from nnunetv2_s2ca.core.text import in_few_words
 CHECKPOINT = "checkpoint_final.pth"
 CARD = "s2ca_model.json"
 BRATS_ORIENTATION = "LPS"
+ASSUMED = "BraTS' convention, since the model does not tell"
 HEADERS = 20  # of training cases that are read for their orientation
 
 
@@ -134,7 +135,7 @@ def training_orientation(model: ModelFolder) -> tuple[str, str]:
         if found:
             ((code, _),) = found.most_common(1)
             return code, source
-    return BRATS_ORIENTATION, "BraTS' convention, since the model does not tell"
+    return BRATS_ORIENTATION, ASSUMED
 
 
 def _where_images_lie(model: ModelFolder) -> Iterator[tuple[Path, str, str]]:

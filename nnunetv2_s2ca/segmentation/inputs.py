@@ -14,6 +14,7 @@ from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.imaging.grids import coverage, resample, same_grid
 from nnunetv2_s2ca.imaging.orientation import Turn, orientation_of, turn
 from nnunetv2_s2ca.imaging.scans import Scan, read_scan
+from nnunetv2_s2ca.models.folder import ASSUMED
 from nnunetv2_s2ca.segmentation.checks import (
     FULL_COVERAGE,
     LEAST_COVERAGE,
@@ -71,6 +72,12 @@ def read_input(
     }
     check_different(scans)
     warnings = [text for name, scan in scans.items() for text in odd_about_scan(name, scan)]
+    if model.orientation_source == ASSUMED:
+        warnings.append(
+            f"{model.name} does not tell the orientation of its training images; "
+            f"{model.orientation}, that of BraTS, is assumed. Pack the model where it was trained "
+            "(`s2ca model pack`), so that its card tells"
+        )
     unused = [name for name in files if name not in scans]
     if unused:
         warnings.append(f"{', '.join(unused)}: the model was trained without; not used")

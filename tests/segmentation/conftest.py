@@ -9,9 +9,9 @@ import pytest
 
 import nnunetv2_s2ca
 from nnunetv2_s2ca.synthetic.brats import write_brats2019
-from tests.segmentation.tiny_model import CHANNELS, provide_trainer, write_model
+from tests.segmentation.tiny_model import CHANNELS, SPACING, provide_trainer, write_model
 
-SHAPE, SPACING = (40, 46, 38), 4.0
+SHAPE = (32, 38, 30)
 
 
 @pytest.fixture(autouse=True)

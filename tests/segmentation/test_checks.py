@@ -33,7 +33,8 @@ def real_patients() -> list[dict[str, np.ndarray]]:
 
 
 def synthetic_patients() -> list[dict[str, np.ndarray]]:
-    made = [make_patient(seed) for seed in range(3)] + [make_hard_patient(7)]
+    size = {"shape": (48, 54, 42), "spacing": 4.0}
+    made = [make_patient(seed, **size) for seed in range(3)] + [make_hard_patient(7, **size)]
     return [{name: patient.images[name.lower()].T for name in CHANNELS} for patient in made]
 
 
@@ -60,7 +61,8 @@ def test_exchanged_sequences_of_real_patients_are_named():
 
 
 def test_two_sequences_alone_are_not_compared():
-    images = synthetic_patients()[0]
+    patient = make_patient(1, shape=(32, 36, 28), spacing=5.0)
+    images = {name: patient.images[name.lower()].T for name in CHANNELS}
     some = {name: images[name] for name in ("T2", "FLAIR")}
     assert list(exchanged_sequences(some)) == []
     blank = {name: np.zeros((9, 9, 9), np.float32) for name in CHANNELS}

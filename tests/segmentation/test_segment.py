@@ -18,7 +18,7 @@ from nnunetv2_s2ca.imaging.orientation import ORIENTATIONS
 from tests.imaging.dicom_files import write_series
 from tests.segmentation.conftest import scans_in
 from tests.segmentation.images import dice, labels, reoriented, stored_as, tilted
-from tests.segmentation.tiny_model import CHANNELS, PLAIN, write_model
+from tests.segmentation.tiny_model import CHANNELS, PLAIN, SPACING, write_model
 
 THROUGH_THE_NETWORK = ("LPS", "RAS", "SAR", "PIL", "IRA", "ASL")
 
@@ -118,6 +118,11 @@ def test_the_model_decides_the_orientation(tmp_path, scans, model, straight):
     assert np.array_equal(labels(result.path), np.asarray(expected.dataobj))
 
 
+def test_an_unknown_orientation_is_said_to_be_assumed(tmp_path, scans, model):
+    result = segment(scans, tmp_path / "seg.nii.gz", model, mirroring=False)
+    assert any("LPS, that of BraTS, is assumed" in text for text in result.warnings)
+
+
 def test_the_geometry_is_that_of_the_scan_bit_for_bit(tmp_path, scans, model):
     image = nib.load(scans["t1ce"])
     image.set_qform(tilted(image, 3).affine, code=3)
@@ -153,7 +158,7 @@ def smooth(place, patient, model):
 def resampled(path, spacing, offset=0.0) -> sitk.Image:
     """The image on another grid that covers it, as if it had been stripped there."""
     image = sitk.ReadImage(str(path))
-    size = [int((n + 1) * 4.0 / spacing) for n in image.GetSize()]
+    size = [int((n + 1) * SPACING / spacing) for n in image.GetSize()]
     corner = image.TransformContinuousIndexToPhysicalPoint([offset] * 3)
     place = (corner, [spacing] * 3, image.GetDirection())
     still = sitk.Transform()
@@ -167,7 +172,7 @@ def test_a_sequence_on_another_grid_is_resampled(tmp_path, smooth, model):
     named = {**scans, "flair": tmp_path / "f.nii.gz"}
     result = segment(named, tmp_path / "seg.nii.gz", model)
     remark = next(text for text in result.warnings if "resampled" in text)
-    assert remark.startswith("FLAIR: resampled from (96, 110, 91) voxels of 1.7")
+    assert remark.startswith("FLAIR: resampled from (97, 114, 91) voxels of 1.7")
     assert dice(labels(result.path) > 0, labels(expected) > 0) > 0.97
 
 
@@ -238,8 +243,10 @@ def test_the_report_agrees_with_the_segmentation(tmp_path, scans, model):
     report = json.loads((tmp_path / "seg.json").read_text())
     voxels = labels(result.path)
     for name, values in {"WT": (1, 2, 4), "TC": (1, 4), "ET": (4,)}.items():
-        assert report["volumes_ml"][name] == pytest.approx(np.isin(voxels, values).sum() * 0.064)
-    assert report["labels_ml"]["2"] == pytest.approx((voxels == 2).sum() * 0.064)
+        assert report["volumes_ml"][name] == pytest.approx(
+            np.isin(voxels, values).sum() * SPACING**3 / 1000
+        )
+    assert report["labels_ml"]["2"] == pytest.approx((voxels == 2).sum() * SPACING**3 / 1000)
     assert report["volumes_ml"] == result.volumes_ml
     assert report["lesions"]["WT"] == label(voxels > 0, np.ones((3, 3, 3)))[1]
     assert report["model"]["folds"] == ["0", "1"]

@@ -175,6 +175,33 @@ def test_regions_of_a_model_with_plain_labels_are_sums(tmp_path, scans, place):
     assert done.report["uncertainty"]["members"] == 8
 
 
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        # the authors' preprocessing, for which the volume is padded
+        {"preprocessor_name": "S2CAPreprocessorWholeVolume", "s2ca_extent": [200, 200, 200]},
+        {"spacing": [6.0, 6.0, 6.0]},
+    ],
+)
+def test_maps_follow_other_preprocessing(tmp_path, scans, place, configuration):
+    model = write_model(tmp_path / "results", folds=1, configuration=configuration)
+    saved = saved_probabilities(scans, model, tmp_path / "theirs", folds=(0,))
+    done = nnunetv2_s2ca.segment(
+        scans,
+        tmp_path / "seg.nii.gz",
+        model=model,
+        device="cpu",
+        probabilities=True,
+        uncertainty=True,
+    )
+    assert np.array_equal(map_of(done, "probability_WT"), saved[0])
+    spread = map_of(done, "disagreement_WT")
+    assert spread.shape == saved[0].shape
+    # members disagree most where the ensemble is not sure
+    unsure = (saved[0] > 0.2) & (saved[0] < 0.8)
+    assert 0 < 3 * spread[~unsure].mean() < spread[unsure].mean()
+
+
 def test_one_member_alone_cannot_disagree(tmp_path, scans, model):
     with pytest.raises(nnunetv2_s2ca.UserError, match="one fold without mirroring"):
         nnunetv2_s2ca.segment(

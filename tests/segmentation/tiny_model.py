@@ -17,6 +17,7 @@ TRAINER = "nnUNetTrainerTinyForTests"
 CHANNELS = ("T1", "T1ce", "T2", "FLAIR")
 REGIONS = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]}
 PLAIN = {"background": 0, "edema": 1, "non-enhancing": 2, "enhancing": 3}
+SPACING = 5.0  # mm
 DATASET = "Dataset778_TinyBraTS"
 
 _SOURCE = f"""
@@ -48,11 +49,15 @@ def write_model(
     folds: int = 2,
     channels: tuple[str, ...] = CHANNELS,
     labels: dict[str, Any] | None = None,
-    patch: int = 32,
+    patch: int = 28,
     seed: int = 0,
+    configuration: dict[str, Any] | None = None,
     with_optimizer: bool = True,
 ) -> Path:
-    """Write a model's folder as nnU-Net leaves it after training; returns it."""
+    """Write a model's folder as nnU-Net leaves it after training; returns it.
+
+    `configuration` holds entries of the plan's configuration in place of nnU-Net's.
+    """
     labels = labels or REGIONS
     folder = results / DATASET / f"{TRAINER}__nnUNetPlans__3d_fullres"
     folder.mkdir(parents=True)
@@ -67,6 +72,7 @@ def write_model(
     if regions:
         dataset_json["regions_class_order"] = [1, 2, 3]
     plans = _plans(channels, patch)
+    plans["configurations"]["3d_fullres"] |= configuration or {}
     (folder / "dataset.json").write_text(json.dumps(dataset_json))
     (folder / "plans.json").write_text(json.dumps(plans))
     for fold in range(folds):
@@ -127,8 +133,8 @@ def _plans(channels, patch) -> dict[str, Any]:
         "preprocessor_name": "DefaultPreprocessor",
         "batch_size": 2,
         "patch_size": [patch] * 3,
-        "median_image_size_in_voxels": [40, 48, 40],
-        "spacing": [4.0, 4.0, 4.0],
+        "median_image_size_in_voxels": [32, 38, 30],
+        "spacing": [SPACING, SPACING, SPACING],
         "normalization_schemes": ["ZScoreNormalization"] * count,
         "use_mask_for_norm": [True] * count,
         "resampling_fn_data": function,
@@ -147,8 +153,8 @@ def _plans(channels, patch) -> dict[str, Any]:
     return {
         "dataset_name": DATASET,
         "plans_name": "nnUNetPlans",
-        "original_median_spacing_after_transp": [4.0] * 3,
-        "original_median_shape_after_transp": [40, 48, 40],
+        "original_median_spacing_after_transp": [SPACING] * 3,
+        "original_median_shape_after_transp": [32, 38, 30],
         "image_reader_writer": "SimpleITKIO",
         "transpose_forward": [0, 1, 2],
         "transpose_backward": [0, 1, 2],
