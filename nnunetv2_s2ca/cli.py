@@ -8,7 +8,8 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 
 import nnunetv2_s2ca
@@ -50,8 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = f"s2ca {args.command}"
         # timm's use of PyTorch does not concern the user
         warnings.filterwarnings("ignore", r"`torch\.jit\.interface` is deprecated", FutureWarning)
-        _print_progress()
-        with signals_as_exceptions():
+        with _progress_printed(), signals_as_exceptions():
             code = args.run(args)
     except UserError as error:
         shown = UserError(in_options(str(error), args.parser))
@@ -118,14 +118,20 @@ class _Printer(logging.StreamHandler):
         raise
 
 
-def _print_progress() -> None:
-    """Print what the public functions report."""
+@contextmanager
+def _progress_printed() -> Iterator[None]:
+    """Print what the public functions report while the block runs."""
     handler = _Printer(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     logger = logging.getLogger("nnunetv2_s2ca")
-    logger.handlers = [handler]
+    former = logger.handlers, logger.level, logger.propagate
+    logger.handlers, logger.propagate = [handler], False
     logger.setLevel(logging.INFO)
-    logger.propagate = False
+    try:
+        yield
+    finally:  # a program that calls this one may go on with another standard output
+        logger.handlers, level, logger.propagate = former
+        logger.setLevel(level)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import os
 import signal
 import subprocess
@@ -9,6 +11,8 @@ import sys
 
 import pytest
 
+from nnunetv2_s2ca.api.logger import report
+from nnunetv2_s2ca.cli import main
 from tests.hangup import hangup_not_ignored
 from tests.waiting import MINUTES, wait_for
 
@@ -94,6 +98,18 @@ def test_pipe_that_nobody_reads_ends_the_command_as_sigpipe_does(behaviour, both
     _, errors = process.communicate(timeout=MINUTES)
     assert process.returncode == 128 + signal.SIGPIPE
     assert not errors
+
+
+def test_a_program_that_calls_the_command_gets_its_logger_back(monkeypatch):
+    logger = logging.getLogger("nnunetv2_s2ca")
+    before = list(logger.handlers), logger.level, logger.propagate
+    with monkeypatch.context() as context, io.StringIO() as output:
+        context.setattr(sys, "stdout", output)
+        context.setattr("nnunetv2_s2ca.commands.trainers.run", lambda args: report("hello"))
+        assert main(["trainers"]) == 0
+        assert output.getvalue() == "hello\n"
+    assert (list(logger.handlers), logger.level, logger.propagate) == before
+    report("the former output is closed, which is no error")
 
 
 def test_help_that_cannot_be_printed_is_an_error():
