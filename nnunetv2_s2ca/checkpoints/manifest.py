@@ -16,7 +16,7 @@ PIECE_BYTES = 2**20
 def write_manifest(folder: Path) -> None:
     """List all files of a folder with their SHA-256 checksums in its `s2ca_import.json`."""
     files = {
-        path.relative_to(folder).as_posix(): _checksum(path)
+        path.relative_to(folder).as_posix(): checksum(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
@@ -47,16 +47,17 @@ def check_own_files(folder: Path) -> None:
         ):
             continue
         own = path.is_file() and not path.is_symlink()
-        if not own or known.get(place.as_posix()) != _checksum(path):
+        if not own or known.get(place.as_posix()) != checksum(path):
             raise UserError(
                 f"{path} was added or changed since the model was imported; `overwrite=True` "
                 "would delete it. Move it away, or choose another folder"
             )
 
 
-def _checksum(path: Path) -> str:
-    checksum = hashlib.sha256()
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(PIECE_BYTES):
-            checksum.update(piece)
-    return checksum.hexdigest()
+            digest.update(piece)
+    return digest.hexdigest()

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from nnunetv2_s2ca.brats.regions import short_name
@@ -19,7 +17,6 @@ from nnunetv2_s2ca.reporting.markdown import markdown_table
 FORMAT = 1
 README = "MODEL_CARD.md"
 PACKAGES = ("nnunetv2-s2ca", "nnunetv2", "torch")
-PIECE_BYTES = 2**20
 
 
 def make_card(
@@ -100,15 +97,6 @@ def card_text(card: dict[str, Any]) -> str:
         listed = [[name, f"`{digest}`"] for name, digest in parts.items()]
         lines += [markdown_table(["part", "SHA-256"], listed), ""]
     return "\n".join(lines)
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def _edition_of(model: ModelFolder) -> str | None:

@@ -8,13 +8,14 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from nnunetv2_s2ca.checkpoints.manifest import checksum
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import check_output_folder, read_json
 from nnunetv2_s2ca.core.folders import check_apart, replaced_folder
 from nnunetv2_s2ca.core.nnunet import RESULTS, nnunet_folder
 from nnunetv2_s2ca.core.text import excerpt
 from nnunetv2_s2ca.models.archive import extract, is_packed, model_in, opened
-from nnunetv2_s2ca.models.card import FORMAT, README, checksum
+from nnunetv2_s2ca.models.card import FORMAT, README
 from nnunetv2_s2ca.models.checkpoint import read_checkpoint
 from nnunetv2_s2ca.models.folder import CARD, CHECKPOINT
 

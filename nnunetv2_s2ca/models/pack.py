@@ -13,11 +13,12 @@ import torch
 
 from nnunetv2_s2ca.brats.editions import edition_named
 from nnunetv2_s2ca.brats.regions import scheme_of_dataset
+from nnunetv2_s2ca.checkpoints.manifest import checksum
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json, whole_file
 from nnunetv2_s2ca.core.folders import check_apart
 from nnunetv2_s2ca.models.archive import seal
-from nnunetv2_s2ca.models.card import README, card_text, checksum, make_card
+from nnunetv2_s2ca.models.card import README, card_text, make_card
 from nnunetv2_s2ca.models.checkpoint import for_prediction, read_checkpoint
 from nnunetv2_s2ca.models.folder import CARD, CHECKPOINT, ModelFolder
 from nnunetv2_s2ca.postprocessing.rules import DEFAULT_FILE, check_rules, read_rules

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -83,6 +84,7 @@ class LoadedModel:
         """WT, TC and ET, and further regions that the model has."""
         return nested_regions(self.scheme.regions)
 
+    @cached_property
     def sha256(self) -> str:
         """A digest of weights, plans and labels, the same in a folder and in a packed file."""
         digest = hashlib.sha256()

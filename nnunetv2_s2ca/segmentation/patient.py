@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +114,7 @@ def segment_patient(
             "edition": options.edition.name if options.edition else None,
             **measure(prediction, model, milliliters),
             "labels_ml": labels_ml(labels, milliliters),
+            "postprocessing": asdict(options.rules) if options.rules else None,
             "uncertainty": prediction.uncertainty,
             "warnings": warnings,
             "seconds": {"reading": round(read, 3), "prediction": round(prediction.seconds, 3)},

@@ -55,7 +55,7 @@ def origin(given: NetworkInput, model: LoadedModel) -> dict[str, Any]:
     return {
         "model": {
             "file": str(model.name),
-            "sha256": model.sha256(),
+            "sha256": model.sha256,
             "trainer": predictor.trainer_name,
             "folds": list(model.folds),
             "sequences": list(model.sequences),

@@ -17,9 +17,9 @@ import torch
 
 import nnunetv2_s2ca
 from nnunetv2_s2ca import UserError
+from nnunetv2_s2ca.checkpoints.manifest import checksum
 from nnunetv2_s2ca.cli import main
 from nnunetv2_s2ca.models.archive import opened, seal
-from nnunetv2_s2ca.models.card import checksum
 from nnunetv2_s2ca.models.checkpoint import read_checkpoint
 from nnunetv2_s2ca.segmentation.model import PredictorSettings, load_model
 from tests.segmentation.images import labels
@@ -46,7 +46,7 @@ def test_packed_installed_and_elsewhere_it_gives_the_same_voxels(
         assert np.array_equal(labels(output), labels(straight))
         assert done.report["model"]["orientation_known_from"] == "the model card"
     trained = load_model(model, PredictorSettings(device="cpu"))
-    assert done.report["model"]["sha256"] == trained.sha256()
+    assert done.report["model"]["sha256"] == trained.sha256
 
 
 @pytest.mark.slow
@@ -68,6 +68,18 @@ def test_nnunets_command_predicts_with_an_installed_model(
         *("-p", plans, "-c", configuration, "-f", 0, 1, "-device", "cpu", "-npp", 1, "-nps", 1),
     )
     assert np.array_equal(labels(tmp_path / "out" / "case.nii.gz"), labels(straight))
+
+
+def test_nnunets_installer_takes_a_packed_file(tmp_path, packed, monkeypatch):
+    from nnunetv2.model_sharing.model_import import install_model_from_zip_file
+
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    install_model_from_zip_file(str(packed))
+    (folder,) = tmp_path.glob("Dataset778_TinyBraTS/*")
+    ours = nnunetv2_s2ca.install_model(packed, output=tmp_path / "ours").folder
+    assert {path.relative_to(folder) for path in folder.rglob("*")} == {
+        path.relative_to(ours) for path in ours.rglob("*")
+    }
 
 
 def test_nnunets_zip_is_taken_as_it_is(tmp_path, model, scans, straight):
@@ -144,6 +156,8 @@ def test_postprocessing_travels_without_paths(tmp_path, model, scans):
     )
     plain = nnunetv2_s2ca.segment(scans, tmp_path / "c.nii.gz", model=packed, **common)
     assert np.array_equal(labels(by_model.path), labels(by_file.path))
+    assert by_model.report["postprocessing"]["smallest_enhancing"] == 40
+    assert plain.report["postprocessing"] is None
     assert plain.lesions["WT"] > by_model.lesions["WT"] > 0
 
 

@@ -218,7 +218,7 @@ def test_one_member_alone_cannot_disagree(tmp_path, scans, model):
 
 def test_the_digest_depends_on_weights_and_folds(model, tmp_path, place):
     def digest(path, folds=None):
-        return load_model(path, PredictorSettings(folds=folds, device="cpu")).sha256()
+        return load_model(path, PredictorSettings(folds=folds, device="cpu")).sha256
 
     assert digest(model) == digest(write_model(tmp_path / "same"))
     assert digest(model) != digest(write_model(tmp_path / "other", seed=9))
