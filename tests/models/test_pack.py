@@ -83,10 +83,21 @@ def test_nnunets_installer_takes_a_packed_file(tmp_path, packed, monkeypatch):
 
 
 def test_nnunets_zip_is_taken_as_it_is(tmp_path, model, scans, straight):
-    with zipfile.ZipFile(tmp_path / "export.zip", "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in model.rglob("*"):  # as nnUNetv2_export_model_to_zip lays it out
-            if path.is_file():
-                archive.write(path, path.relative_to(model.parents[1]))
+    from nnunetv2.model_sharing.model_export import export_pretrained_model
+
+    trainer, plans, configuration = model.name.split("__")
+    (model / "dataset_fingerprint.json").write_text("{}")
+    try:
+        export_pretrained_model(
+            model.parent.name,
+            str(tmp_path / "export.zip"),
+            (configuration,),
+            trainer,
+            plans,
+            folds=(0, 1),
+        )
+    finally:
+        (model / "dataset_fingerprint.json").unlink()
     output = tmp_path / "seg.nii.gz"
     nnunetv2_s2ca.segment(scans, output, model=tmp_path / "export.zip", device="cpu")
     assert np.array_equal(labels(output), labels(straight))

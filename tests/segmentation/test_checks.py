@@ -125,5 +125,13 @@ def test_a_model_of_fewer_sequences_asks_for_these_only(tmp_path, scans, place):
     every = nnunetv2_s2ca.segment(scans, tmp_path / "all.nii.gz", **options)
     assert any(text.startswith("T1, T2: the model was trained without") for text in every.warnings)
     assert (tmp_path / "few.nii.gz").read_bytes() == (tmp_path / "all.nii.gz").read_bytes()
+    grid = nib.Nifti1Image(np.asarray(nib.load(scans["t1"]).dataobj)[2:], np.diag([5, 5, 5, 1]))
+    grid.set_sform(nib.load(scans["t1"]).slicer[2:].affine, code=1)
+    nib.save(grid, tmp_path / "t1.nii")
+    other = {**few, "t1": tmp_path / "t1.nii"}
+    done = nnunetv2_s2ca.segment(other, tmp_path / "t1_seg.nii.gz", space="t1", **options)
+    assert nib.load(done.path).shape == grid.shape
+    with pytest.raises(nnunetv2_s2ca.UserError, match="`space` is t2, of which there is no file"):
+        nnunetv2_s2ca.segment(few, tmp_path / "x.nii", space="t2", **options)
     with pytest.raises(nnunetv2_s2ca.UserError, match="FLAIR is missing"):
         nnunetv2_s2ca.segment({"t1ce": scans["t1ce"]}, tmp_path / "x.nii", **options)

@@ -12,6 +12,8 @@ import SimpleITK as sitk
 import torch
 
 from nnunetv2_s2ca.cli import main
+from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.segmentation.outputs import write_together
 from tests.imaging.dicom_files import write_series
 from tests.segmentation.tiny_model import write_model
 
@@ -217,3 +219,16 @@ def test_outputs_that_cannot_be(tmp_path, scans, model, capsys):
         assert message in capsys.readouterr().err
     assert (tmp_path / "t1.nii.gz").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["t1.nii.gz"]
+
+
+def test_files_of_a_patient_appear_together_or_not_at_all(tmp_path):
+    files = {tmp_path / name: b"content" for name in ("a.json", "b.png", "c.json")}
+    (tmp_path / "c.json").mkdir()
+    (tmp_path / "c.json" / "theirs.txt").touch()
+    with pytest.raises((UserError, OSError)):
+        write_together(files)
+    assert [path.name for path in tmp_path.iterdir()] == ["c.json"]
+    (tmp_path / "c.json" / "theirs.txt").unlink()
+    (tmp_path / "c.json").rmdir()
+    write_together(files)
+    assert all(path.read_bytes() == b"content" for path in files)
