@@ -68,8 +68,19 @@ def _write_network(trained: TrainedNetwork, form: Format, path: Path) -> float:
             f"{trained.checkpoint}: the network's output on a random patch is not finite, so its "
             "weights are damaged, or its training diverged; export another checkpoint"
         )
-    form.write(trained.network, patch, path)
-    return _largest_difference(ours, form.run(path, patch), form.name)
+    try:
+        form.write(trained.network, patch, path)
+        theirs = form.run(path, patch)
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception as error:  # tracing and converting raise anything for networks of other kinds
+        lines = str(error).strip().splitlines()
+        raise UserError(
+            f"{trained.checkpoint}: the network cannot be exported as {form.name} "
+            f"({type(error).__name__}: {lines[0] if lines else 'no message'}); nothing is written. "
+            "Try the other format, or another version of PyTorch"
+        ) from error
+    return _largest_difference(ours, theirs, form.name)
 
 
 def _largest_difference(ours: Tensor, theirs: Tensor, name: str) -> float:

@@ -260,6 +260,30 @@ def test_a_file_that_computes_something_else_is_not_left(model, tmp_path, cheap_
     assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == []
 
 
+@pytest.mark.parametrize("step", ["write", "run"])
+def test_a_network_that_cannot_be_exported_is_refused_and_leaves_nothing(
+    model, tmp_path, monkeypatch, step
+):
+    def fail(*_):
+        raise RuntimeError("Could not guard on u0 == 1\nand much more")
+
+    form = formats.Format(
+        **{
+            "name": "pt2",
+            "write": lambda network, patch, path: path.touch(),
+            "run": fail,
+            "needs": (),
+            "made_with": dict,
+            step: fail,
+        }
+    )
+    monkeypatch.setitem(formats.FORMATS, "pt2", form)
+    with pytest.raises(UserError, match="cannot be exported as pt2 .*u0 == 1") as error:
+        export_network(model, tmp_path / "out", format="pt2")
+    assert "much more" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
 def test_large_logits_may_differ_by_their_rounding_and_no_more():
     ours = torch.tensor([1000.0, -3.0])
     assert exporting._largest_difference(ours, ours + 0.05, "pt2") == pytest.approx(0.05, rel=0.01)
