@@ -278,7 +278,7 @@ def test_a_network_that_cannot_be_exported_is_refused_and_leaves_nothing(
         }
     )
     monkeypatch.setitem(formats.FORMATS, "pt2", form)
-    with pytest.raises(UserError, match="cannot be exported as pt2 .*u0 == 1") as error:
+    with pytest.raises(UserError, match=r"cannot be exported as pt2 .*u0 == 1") as error:
         export_network(model, tmp_path / "out", format="pt2")
     assert "much more" not in str(error.value)
     assert not (tmp_path / "out").exists()
