@@ -11,16 +11,18 @@ import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
     ExperimentPlanner,
 )
-from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiments
+from nnunetv2.experiment_planning.plan_and_preprocess_api import plan_experiments, preprocess
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.run.run_training import run_training
 from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_s2ca import UserError, startup
 from nnunetv2_s2ca.planning import S2CAPlanner
 from nnunetv2_s2ca.planning.memory import DEFAULT_TARGET_GB
-from nnunetv2_s2ca.synthetic.brats import write_brats2019
 from nnunetv2_s2ca.training import nnUNetTrainerS2CA
-from tests.commands import TWO_STEPS, extract_fingerprint, provide_short_trainer, run
+from tests.commands import TWO_STEPS, provide_short_trainer, run
+from tests.training import tiny_dataset
 
 BRATS = (138, 170, 138)
 CASES = 3
@@ -198,21 +200,26 @@ def test_small_and_anisotropic_images_get_patches_that_the_network_takes(plan):
 
 
 @pytest.mark.slow
-def test_the_chain_of_nnunets_commands_runs_with_the_plans(nnunet_folders, monkeypatch):
-    provide_short_trainer(nnunet_folders, monkeypatch, base="nnUNetTrainerS2CA_demo")
-    monkeypatch.setenv("nnUNet_compile", "f")
-    write_brats2019(nnunet_folders / "BraTS", patients=2, shape=(24, 28, 24), spacing=8.0)
-    run("s2ca", "convert", "brats2019", nnunet_folders / "BraTS")
-    extract_fingerprint(43)
-    run("nnUNetv2_plan_experiment", "-d", 43, "-pl", "S2CAPlanner")
-    run("nnUNetv2_preprocess", "-d", 43, "-plans_name", "S2CAPlans", "-np", 1)
-    dataset = nnunet_folders / "nnUNet_preprocessed" / "Dataset043_BraTS2019"
-    assert len(list((dataset / "S2CAPlans_3d_fullres").glob("*.pkl"))) == 2
+def test_nnunet_preprocesses_trains_and_predicts_with_the_plans(nnunet_folders, monkeypatch):
+    name = tiny_dataset.make_dataset(nnunet_folders, shape=(16, 16, 16))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("nnUNet_n_proc_DA", "1")  # planning takes this for its number of threads
+        run("nnUNetv2_plan_experiment", "-d", 777, "-pl", "S2CAPlanner")
+    preprocess([777], "S2CAPlans", ["3d_fullres"], [1], show_progress_bar=False)
+    preprocessed = nnunet_folders / "nnUNet_preprocessed" / name
+    assert len(list((preprocessed / "S2CAPlans_3d_fullres").glob("*.pkl"))) == tiny_dataset.CASES
 
-    model = ("-tr", TWO_STEPS, "-p", "S2CAPlans", "-device", "cpu")
-    run("nnUNetv2_train", 43, "3d_fullres", "all", *model)
-    images = nnunet_folders / "nnUNet_raw" / "Dataset043_BraTS2019" / "imagesTr"
-    where = ("-d", 43, "-c", "3d_fullres", "-i", images, "-o", nnunet_folders / "predicted")
-    run("nnUNetv2_predict", *where, *model, "-f", "all", "-npp", 0, "-nps", 0, "--disable_tta")
-    predicted = {path.name for path in (nnunet_folders / "predicted").glob("*.nii.gz")}
-    assert predicted == {path.name.replace("_0000", "") for path in images.glob("*_0000.nii.gz")}
+    provide_short_trainer(nnunet_folders, monkeypatch, base="nnUNetTrainerS2CA_demo")
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")  # no workers
+    monkeypatch.setenv("nnUNet_compile", "f")
+    run_training("777", "3d_fullres", 0, TWO_STEPS, "S2CAPlans", device=torch.device("cpu"))
+    model = nnunet_folders / "nnUNet_results" / name / f"{TWO_STEPS}__S2CAPlans__3d_fullres"
+    assert len(list((model / "fold_0" / "validation").glob("*.nii.gz"))) == 1
+
+    predictor = nnUNetPredictor(device=torch.device("cpu"), allow_tqdm=False)
+    predictor.initialize_from_trained_model_folder(str(model), (0,))
+    assert predictor.network.patch_size == (16, 16, 16)
+    images = sorted((nnunet_folders / "nnUNet_raw" / name / "imagesTr").glob("case_0_*"))
+    predicted = nnunet_folders / "case_0.nii.gz"
+    predictor.predict_from_files_sequential([[*map(str, images)]], [str(predicted)[:-7]])
+    assert predicted.is_file()
