@@ -43,9 +43,9 @@ def _planned(patch: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _s2ca(features: Sequence[int]) -> Callable[[Sequence[int]], nn.Module]:
-    return lambda patch: S2CANet(
-        INPUT_CHANNELS, REGIONS, patch_size=patch, features_per_stage=features
+def _s2ca(features: Sequence[int]) -> Callable[..., nn.Module]:
+    return lambda patch, **arguments: S2CANet(
+        INPUT_CHANNELS, REGIONS, patch_size=patch, features_per_stage=features, **arguments
     )
 
 
@@ -91,7 +91,7 @@ def _segresnet(patch: Sequence[int]) -> nn.Module:
     return SegResNet(in_channels=INPUT_CHANNELS, out_channels=REGIONS, init_filters=16)
 
 
-NETWORKS: dict[str, Callable[[Sequence[int]], nn.Module]] = {
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
     BASELINE: _nnunet_default,
     "S2CA-Net": _s2ca((16, 32, 64, 128)),
     "S2CA-Net-S": _s2ca((8, 16, 32, 64)),

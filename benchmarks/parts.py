@@ -72,16 +72,19 @@ def _parts(network: S2CANet, x: Tensor) -> Iterator[Part]:
         levels.append(x)
     yield "bottleneck (MCA)", lambda *maps: network.bottleneck(maps), levels
 
-    def gather(*maps: Tensor) -> Tensor:
+    def gather(*maps: Tensor) -> tuple[Tensor, Tensor]:
         gathered = torch.cat([skips.down(maps[0]), maps[1], skips.up(maps[2])], dim=1)
-        return skips.channel_attention(gathered)
+        return gathered, skips.channel_attention.gate(gathered)
+
+    def adapt(z: Tensor, scale: Tensor) -> Tensor:
+        return skips.deform_conv(z, scale=scale)
 
     yield "skips (MS-ADC): gather three levels", gather, levels[:3]
     with torch.no_grad():
         z = gather(*levels[:3])
-        y = skips.deform_conv(z)
+        y = adapt(*z)
         bottom, adapted = network.bottleneck(levels), skips(levels[:3])
-    yield "skips (MS-ADC): deformable convolution", skips.deform_conv, [z]
+    yield "skips (MS-ADC): deformable convolution", adapt, z
     yield (
         "skips (MS-ADC): hand back to three levels",
         lambda y, *maps: [m + to(y) for m, to in zip(maps, skips.to_skips, strict=True)],

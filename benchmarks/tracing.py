@@ -6,14 +6,116 @@ CUDA is needed, a card is not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import Node
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+# What makes room or looks at a shape, and launches nothing.
+_NO_LAUNCH = {
+    "alias",
+    "detach",
+    "device",
+    "empty",
+    "empty_like",
+    "empty_strided",
+    "is_same_size",
+    "lift_fresh",
+    "new_empty",
+    "new_empty_strided",
+    "_unsafe_view",
+}
+# What waits for values to arrive on the host.
+_SYNCHRONISING = {"_local_scalar_dense", "equal", "is_nonzero", "masked_select", "nonzero"}
+
+
+@dataclass
+class Counts:
+    """Operations launched on a device.
+
+    Attributes:
+        launches: operations that PyTorch calls one by one and that are no views; a convolution adds
+            its bias in a launch of its own, and its gradients are a launch each.
+        nbytes: what they read and write, each operand once, whatever a cache saves or a kernel
+            reads twice.
+    """
+
+    launches: int = 0
+    nbytes: int = 0
+
+
+class Launches(TorchDispatchMode):
+    """Inside `with`, counts what is launched, by part.
+
+    Attributes:
+        part: name of the part to which operations count now.
+        counts: what each part launched.
+        host_copies: operations that moved a tensor between host and device.
+        synchronisations: operations that waited for the device.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.part = ""
+        self.counts: dict[str, Counts] = defaultdict(Counts)
+        self.host_copies: list[str] = []
+        self.synchronisations: list[str] = []
+
+    @property
+    def total(self) -> Counts:
+        """All parts together."""
+        return Counts(
+            sum(counts.launches for counts in self.counts.values()),
+            sum(counts.nbytes for counts in self.counts.values()),
+        )
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        name = func.overloadpacket.__name__
+        if name in _SYNCHRONISING:
+            self.synchronisations.append(name)
+        out = func(*args, **(kwargs or {}))
+        read, written = _tensors((args, kwargs)), _tensors(out)
+        if func.is_view or name in _NO_LAUNCH or not read + written:
+            return out
+        if {"cpu", "cuda"} <= {y.device.type for y in read + written}:
+            self.host_copies.append(name)
+        launches, nbytes = 1, _nbytes(read + written)
+        if name == "convolution" and args[2] is not None:
+            launches, nbytes = 2, nbytes + 2 * _nbytes(written)
+        elif name == "convolution_backward":
+            # of the input, the weight, the bias; each reads the output's gradient
+            launches = sum(args[-1])
+            nbytes += (launches - 1) * _nbytes([args[0]])
+        counts = self.counts[self.part]
+        counts.launches += launches
+        counts.nbytes += nbytes
+        return out
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def _nbytes(tensors: Sequence[Tensor]) -> int:
+    """Bytes of what tensors show; what is expanded counts once."""
+    total = 0
+    for y in tensors:
+        values = 1
+        for length, step in zip(y.shape, y.stride(), strict=True):
+            values *= length if step else 1
+        total += values * y.itemsize
+    return total
 
 
 def cuda_can_be_traced() -> bool:
@@ -45,7 +147,12 @@ def without_values(network: nn.Module, device: str) -> nn.Module:
     return network
 
 
-def backward(outputs: Iterable[Tensor], grads: Sequence[Tensor]) -> dict[Tensor, Tensor]:
+def backward(
+    outputs: Iterable[Tensor],
+    grads: Sequence[Tensor],
+    *,
+    before: Callable[[Node], None] = lambda node: None,
+) -> dict[Tensor, Tensor]:
     """Gradients of all leaves, by calling one node of the autograd graph after the other.
 
     PyTorch's engine does that, too, but it asks for streams of the device, which has to be there.
@@ -55,6 +162,7 @@ def backward(outputs: Iterable[Tensor], grads: Sequence[Tensor]) -> dict[Tensor,
     Args:
         outputs: tensors that have a gradient function.
         grads: their gradients.
+        before: is called with each node before it is.
     """
     roots = [(y.grad_fn, y.output_nr, grad) for y, grad in zip(outputs, grads, strict=True)]
     order = _topological_order([node for node, _, _ in roots if node is not None])
@@ -86,6 +194,7 @@ def backward(outputs: Iterable[Tensor], grads: Sequence[Tensor]) -> dict[Tensor,
                 assert received[0] is not None
                 found[node.variable] = received[0]
                 continue
+            before(node)
             made = node(*received)  # type: ignore[operator] # which its type leaves out
             received.clear()
             made = made if isinstance(made, tuple) else (made,)

@@ -41,11 +41,15 @@ class ChannelAttention(nn.Module):
         self.max_pool = max_pool
 
     def forward(self, x: Tensor) -> Tensor:
+        return x * self.gate(x).reshape(*x.shape[:2], *(1 for _ in x.shape[2:]))
+
+    def gate(self, x: Tensor) -> Tensor:
+        """The factors alone, (B, C)."""
         spatial = tuple(range(2, x.ndim))
         gate = self._excite(x.mean(spatial))
         if self.max_pool:
             gate = gate + self._excite(x.amax(spatial))
-        return x * torch.sigmoid(gate).reshape(*x.shape[:2], *(1 for _ in spatial))
+        return torch.sigmoid(gate)
 
     def _excite(self, pooled: Tensor) -> Tensor:
         return self.expand(F.relu(self.reduce(pooled)))

@@ -23,7 +23,7 @@ def deform_conv3d(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     last layer of voxels reaches one voxel further out; Zhou et al., IEEE TMI 2024, as released.
 
     It computes in fp32 at least, under autocast, too, since half precision cannot hold a voxel's
-    index and a fraction of it.
+    index and a fraction of it. Half-precision offsets become positions in a single pass.
 
     Args:
         x: (B, C, H, W, D).
@@ -36,36 +36,40 @@ def deform_conv3d(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     dtype = torch.promote_types(x.dtype, torch.float32)
     convolve = fused.deform_conv if fused.sampling_is_fused(x, taps=TAPS) else deform_conv3d_formula
     with torch.autocast(x.device.type, enabled=False):
-        return convolve(x.to(dtype), offset.to(dtype), weight.to(dtype)).to(x.dtype)
+        return convolve(x.to(dtype), offset, weight.to(dtype)).to(x.dtype)
 
 
 def deform_conv3d_formula(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
-    """`deform_conv3d` in one dtype and plain PyTorch, all taps at once."""
-    samples = F.grid_sample(x, _grid(offset).flatten(1, 2), align_corners=False)
+    """`deform_conv3d` in plain PyTorch, all taps at once, in the dtype of x and the weight."""
+    samples = F.grid_sample(x, _grid(offset, x.dtype).flatten(1, 2), align_corners=False)
     columns = samples.unflatten(2, (TAPS, -1)).flatten(1, 2)  # (B, C · 27, H, W, D)
     return pointwise(columns, weight)
 
 
-def _grid(offset: Tensor) -> Tensor:
+def _grid(offset: Tensor, dtype: torch.dtype) -> Tensor:
     """Where the taps sample, in `grid_sample`'s coordinates: (B, 81, H, W, D) → (B, 27, …, 3)."""
     axes = []
     for axis, moves in enumerate(offset.unflatten(1, (3, 3, 3, 3)).unbind(1)):
         # moves is (B, 3, 3, 3, H, W, D): three axes of taps, three of voxels
         length = moves.shape[axis + 4]
-        start = _range(-1, 2, moves, axis=axis + 1) + _range(0, length, moves, axis=axis + 4)
-        position = moves + start
-        outside = position != position.clamp(0, length - 1)
-        position = torch.where(outside, position.floor(), position)
+        taps = _range(-1, 2, axis + 1, ndim=moves.ndim, like=offset, dtype=dtype)
+        voxels = _range(0, length, axis + 4, ndim=moves.ndim, like=offset, dtype=dtype)
+        position = moves + (taps + voxels)
+        outside = (position < 0) | (position > length - 1)
+        position = torch.where(outside, position.detach().floor(), position)
         # voxel centres, which also hold for an axis of one voxel
-        axes.append((position * 2 + (1 - length)) / length)
+        first = torch.full((), (1 - length) / length, dtype=dtype, device=offset.device)
+        axes.append(torch.add(first, position, alpha=2 / length))
     # grid_sample names the last axis first
     return torch.stack(axes[::-1], dim=-1).flatten(1, 3)
 
 
-def _range(start: int, stop: int, like: Tensor, *, axis: int) -> Tensor:
-    """Whole numbers along an axis, one in each place of the others; made on the device."""
-    numbers = torch.arange(start, stop, dtype=like.dtype, device=like.device)
-    return numbers.reshape([-1 if other == axis else 1 for other in range(like.ndim)])
+def _range(
+    start: int, stop: int, axis: int, *, ndim: int, like: Tensor, dtype: torch.dtype
+) -> Tensor:
+    """Whole numbers along one of `ndim` axes, made on the device of a tensor."""
+    numbers = torch.arange(start, stop, dtype=dtype, device=like.device)
+    return numbers.reshape([-1 if other == axis else 1 for other in range(ndim)])
 
 
 class DeformConv3d(nn.Module):
@@ -89,8 +93,10 @@ class DeformConv3d(nn.Module):
         self.spatial_attention = SpatialAttention(3, kernel_size=7)
         self.kernel = nn.Conv3d(reduced_channels * TAPS, channels, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        reduced = self.reduce(x)
+    def forward(self, x: Tensor, *, scale: Tensor | None = None) -> Tensor:
+        """Convolve x, whose channels are multiplied by a scale (B, channels) first, if given."""
+        weight = self.reduce.weight.flatten(1)
+        reduced = pointwise(x, weight if scale is None else weight * scale[:, None])
         offset = self.offset(reduced)
         offset = offset * self.spatial_attention(offset)
         return deform_conv3d(reduced, offset, self.kernel.weight.flatten(1))

@@ -10,8 +10,13 @@ from torch.nn import functional as F
 
 
 def upsample(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Up-sample (B, C, …) trilinearly to a spatial `size`, with align_corners=False."""
-    return F.interpolate(x, size=tuple(size), mode="trilinear", align_corners=False)
+    """Up-sample (B, C, …) trilinearly to a spatial `size`, with align_corners=False.
+
+    The result has the dtype of x, also under autocast, which would write it in fp32 for the next
+    convolution to copy it back; the kernel computes in fp32 within.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        return F.interpolate(x, size=tuple(size), mode="trilinear", align_corners=False)
 
 
 def merge(skip: Tensor, relevance: Tensor, below: Tensor) -> Tensor:

@@ -50,6 +50,7 @@ class MultiScaleDeformConv(nn.Module):
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """Three maps (B, f_i, …) from fine to coarse → as many of the same shapes."""
         x0, x1, x2 = levels
-        z = self.channel_attention(torch.cat([self.down(x0), x1, self.up(x2)], dim=1))
-        y = self.deform_conv(z)
-        return [x + to_skip(y) for x, to_skip in zip(levels, self.to_skips, strict=True)]
+        gathered = torch.cat([self.down(x0), x1, self.up(x2)], dim=1)
+        # z itself would be one of the largest maps of the network
+        y = self.deform_conv(gathered, scale=self.channel_attention.gate(gathered))
+        return [to_skip(y).add_(x) for x, to_skip in zip(levels, self.to_skips, strict=True)]

@@ -1,7 +1,8 @@
 """A volume as three stacks of planes: fold one axis away, work in 2D, put it back.
 
 `axis` counts the spatial axes, 0 for H, 1 for W, 2 for D. Stacks of planes of one size go through
-2D layers as one batch.
+2D layers as one batch, channels-last on processors and channels first elsewhere, where PyTorch's
+group norm would copy channels-last maps.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
+
+from nnunetv2_s2ca.architecture import fused
 
 AXES = (0, 1, 2)
 
@@ -53,14 +56,19 @@ def fold_into_channels(x: Tensor, axes: Iterable[int]) -> Tensor:
         axes: the axes, whose planes have one size (h, w).
 
     Returns:
-        (len(axes)·B, C·L, h, w), channels-last, the channels in the order c·L + l.
+        (len(axes)·B, C·L, h, w), the channels in the order c·L + l.
     """
+    if not fused.on_processor(x):
+        return torch.cat([x.movedim(axis + 2, 2) for axis in axes]).flatten(1, 2)
     folded = torch.cat([x.movedim((1, axis + 2), (3, 4)) for axis in axes])
     return folded.flatten(3).permute(0, 3, 1, 2)
 
 
 def unfold_from_channels(planes: Tensor, axes: Sequence[int], *, length: int) -> list[Tensor]:
     """Undo `fold_into_channels` for axes of `length` voxels: a map (B, C, H, W, D) an axis."""
+    if not fused.on_processor(planes):
+        parts = planes.unflatten(1, (-1, length)).chunk(len(axes))
+        return [part.movedim(2, axis + 2) for part, axis in zip(parts, axes, strict=True)]
     unfolded = planes.permute(0, 2, 3, 1).unflatten(3, (-1, length))
     return [
         part.movedim((3, 4), (1, axis + 2))
@@ -76,14 +84,19 @@ def fold_into_batch(x: Tensor, axes: Iterable[int]) -> Tensor:
         axes: the axes, whose planes have one size (h, w).
 
     Returns:
-        (len(axes)·B·L, C, h, w), channels-last.
+        (len(axes)·B·L, C, h, w).
     """
+    if not fused.on_processor(x):
+        return torch.cat([x.movedim(axis + 2, 1) for axis in axes]).flatten(0, 1)
     folded = torch.cat([x.movedim((axis + 2, 1), (1, 4)) for axis in axes])
     return folded.flatten(0, 1).permute(0, 3, 1, 2)
 
 
 def unfold_from_batch(planes: Tensor, axes: Sequence[int], *, length: int) -> list[Tensor]:
     """Undo `fold_into_batch` for axes of `length` voxels: a map (B, C, H, W, D) an axis."""
+    if not fused.on_processor(planes):
+        parts = planes.unflatten(0, (-1, length)).chunk(len(axes))
+        return [part.movedim(1, axis + 2) for part, axis in zip(parts, axes, strict=True)]
     unfolded = planes.permute(0, 2, 3, 1).unflatten(0, (-1, length))
     return [
         part.movedim((1, 4), (axis + 2, 1))

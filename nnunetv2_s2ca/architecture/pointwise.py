@@ -11,18 +11,25 @@ from torch.nn import functional as F
 from nnunetv2_s2ca.architecture import fused
 
 
-def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def pointwise(x: Tensor, weight: Tensor) -> Tensor:
     """Convolve (B, C, …) with a kernel of one voxel, (O, C), to (B, O, …).
 
-    In the layout that is fast on the device: channels-last on processors, where one product for the
-    whole batch takes a fraction of the time of PyTorch's convolution; channels first elsewhere.
+    The kernel may be another for each sample, (B, O, C). Channels stay last on processors and first
+    elsewhere, so that nothing is copied.
     """
+    size, weights = x.shape[2:], weight.expand(len(x), *weight.shape[-2:])
     if fused.on_processor(x):
-        return F.linear(x.movedim(1, -1), weight, bias).movedim(-1, 1)
-    out = torch.matmul(weight, x.flatten(2))
-    if bias is not None:
-        out = out + bias.to(out.dtype)[:, None]
-    return out.unflatten(2, x.shape[2:])
+        rows = x.movedim(1, -1).flatten(1, -2)
+        return torch.bmm(rows, weights.mT).unflatten(1, size).movedim(-1, 1)
+    return torch.bmm(weights, x.flatten(2)).unflatten(2, size)
+
+
+def _product(x: Tensor, conv: nn.Conv2d | nn.Conv3d) -> Tensor:
+    """A pointwise convolution as one product for the whole batch, channels last.
+
+    On a processor that takes a fraction of the time of PyTorch's convolution.
+    """
+    return F.linear(x.movedim(1, -1), conv.weight.flatten(1), conv.bias).movedim(-1, 1)
 
 
 class PointwiseConv2d(nn.Conv2d):
@@ -32,7 +39,9 @@ class PointwiseConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return pointwise(x, self.weight.flatten(1), self.bias)
+        if not fused.on_processor(x):
+            return super().forward(x)
+        return _product(x, self)
 
 
 class PointwiseConv3d(nn.Conv3d):
@@ -49,8 +58,10 @@ class PointwiseConv3d(nn.Conv3d):
         super().__init__(in_channels, out_channels, 1, stride=tuple(stride), bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        if not fused.on_processor(x):
+            return super().forward(x)
         h, w, d = self.stride
-        return pointwise(x[:, :, ::h, ::w, ::d], self.weight.flatten(1), self.bias)
+        return _product(x[:, :, ::h, ::w, ::d], self)
 
 
 class Mlp(nn.Module):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from nnunetv2_s2ca.architecture import fused
 from nnunetv2_s2ca.architecture.merging import merge
@@ -37,7 +39,12 @@ class ConvUnit(nn.Module):
         self.act = nn.PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.norm(self.pointwise(self.depthwise(x))))
+        # The norm cancels the bias, which would be a pass over the map. It only has to have a
+        # gradient, of zero, for data-parallel training.
+        kernel, bias = self.pointwise.weight, self.pointwise.bias
+        assert bias is not None
+        kernel = torch.add(kernel, bias.reshape(-1, 1, 1, 1, 1), alpha=0)
+        return self.act(self.norm(F.conv3d(self.depthwise(x), kernel)))
 
     def weights(self) -> fused.UnitWeights:
         """The weights for the fast form."""
@@ -94,7 +101,7 @@ class ResidualBlock(nn.Module):
     def formula(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The block's output and its stem feature, layer by layer."""
         stem = self.unit1(x)
-        return self.act(self.unit2(stem) + self.shortcut(x)), stem
+        return self.act(self.unit2(stem).add_(self.shortcut(x))), stem
 
     def _fused(self, maps: fused.InputMaps, *, with_stem: bool = False) -> list[Tensor]:
         weights = fused.BlockWeights(

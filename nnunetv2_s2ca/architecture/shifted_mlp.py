@@ -34,15 +34,12 @@ def shift(x: Tensor, axis: int, *, reverse: bool = False) -> Tensor:
         reverse: move the other way.
     """
     middle = SHIFT_GROUPS // 2
+    # F.pad fills the last axis first
+    padded = F.pad(x, (middle, middle) if axis == 3 else (0, 0, middle, middle))
     moved = []
-    for i, group in enumerate(x.chunk(SHIFT_GROUPS, dim=1)):
+    for i, group in enumerate(padded.chunk(SHIFT_GROUPS, dim=1)):
         distance = (middle - i) if reverse else (i - middle)
-        if abs(distance) >= x.shape[axis]:  # all of it leaves; F.pad refuses to crop so much
-            moved.append(torch.zeros_like(group))
-            continue
-        # F.pad fills the last axis first; a negative pad crops
-        padding = (distance, -distance) if axis == 3 else (0, 0, distance, -distance)
-        moved.append(F.pad(group, padding))
+        moved.append(group.narrow(axis, middle - distance, x.shape[axis]))
     return torch.cat(moved, dim=1)
 
 
@@ -68,7 +65,7 @@ class AxialShift(nn.Module):
         self.conv_out = PointwiseConv2d(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(self.norm_in(self.conv_in(x)))
+        x = F.gelu(_normalise(self.norm_in, self.conv_in(x)))
         width = shift(x, 3)
         width_height = shift(width, 2)
         height = shift(x, 2)
@@ -79,7 +76,14 @@ class AxialShift(nn.Module):
             + F.gelu(self.conv_height_first(height))
             + F.gelu(self.conv_height_first(height_width))
         )
-        return self.conv_out(self.norm_out(mixed))
+        return self.conv_out(_normalise(self.norm_out, mixed))
+
+
+def _normalise(norm: nn.GroupNorm, x: Tensor) -> Tensor:
+    """Group norm that keeps the dtype of x, where autocast would write fp32 to be copied back."""
+    with torch.autocast(x.device.type, enabled=False):
+        weight, bias = norm.weight.to(x.dtype), norm.bias.to(x.dtype)
+        return F.group_norm(x, norm.num_groups, weight, bias, norm.eps)
 
 
 class AxialShiftBlock(nn.Module):

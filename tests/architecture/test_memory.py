@@ -21,9 +21,9 @@ def test_a_training_step_at_128_takes_no_more_memory_than_is_known():
         x = torch.empty(1, 4, 128, 128, 128)
         with LiveMemory([x, *network.parameters()]) as live:
             outputs = network(x)
-            assert live.nbytes < 2.0e9
+            assert live.nbytes < 1.9e9
             sum(output.square().mean() for output in outputs).backward()
-            assert live.peak < 2.25e9
+            assert live.peak < 2.1e9
 
 
 @pytest.mark.parametrize(

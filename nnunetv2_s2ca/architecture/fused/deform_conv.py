@@ -46,7 +46,7 @@ def deform_conv(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
     """`architecture.deform_conv.deform_conv3d`, whose arguments it takes, in fp32 at least."""
     arguments = DeformArguments(
         x.contiguous(),
-        offset.contiguous().unflatten(1, (3, len(TAPS))),
+        offset.to(x.dtype).contiguous().unflatten(1, (3, len(TAPS))),
         weight.unflatten(1, (-1, len(TAPS))),
     )
     (out,) = _deform_conv(arguments, DeformOptions())
