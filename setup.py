@@ -63,7 +63,9 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["nnunetv2_s2ca*"]), *RELOCATED],
     package_dir=RELOCATED,
-    package_data={"nnunetv2_s2ca": [PTH_FILE.name, "py.typed", "reporting/templates/*"]},
+    package_data={
+        "nnunetv2_s2ca": [PTH_FILE.name, "py.typed", "reporting/templates/*", "viewer/templates/*"]
+    },
     cmdclass={"build_py": BuildWithPthFile},
     install_requires=[
         # nnU-Net's own bound is lower, but compiled networks call `torch.compiler.is_exporting`
@@ -79,7 +81,7 @@ setup(
         "numpy>=1.24",
         "nibabel>=5.0",
         "isal>=1.6",
-        "nilearn>=0.10",
+        "nilearn>=0.14",
         "scikit-learn>=1.3",
         "scipy>=1.15",
         "connected-components-3d>=3.20",
@@ -97,6 +99,7 @@ setup(
     extras_require={
         # the challenge's own program, under the AGPL: optional
         "official": ["brats-evaluation>=0.0.10"],
+        "notebook": ["ipyniivue>=2.0"],
         "onnx": ONNX,
         "dev": [
             *ONNX,
@@ -110,6 +113,9 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3.5",
             "ruff>=0.17,<0.18",
+            # the pages in headless Chromium, where that is installed
+            "selenium>=4.20",
+            "axe-selenium-python>=2.1.6",
             "setuptools>=77",
         ],
     },

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from nnunetv2_s2ca.api.postprocessing import fit_postprocessing, postprocess
     from nnunetv2_s2ca.api.report import report
     from nnunetv2_s2ca.api.segmentation import segment, segment_folder
+    from nnunetv2_s2ca.api.view import serve_viewer, view
     from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
     from nnunetv2_s2ca.core.errors import UserError
     from nnunetv2_s2ca.demo.settings import DemoSettings
@@ -47,6 +48,7 @@ _HOMES = {
     "api.postprocessing": ("fit_postprocessing", "postprocess"),
     "api.report": ("report",),
     "api.segmentation": ("segment", "segment_folder"),
+    "api.view": ("serve_viewer", "view"),
     "architecture.s2ca_net": ("S2CANet",),
     "core.errors": ("UserError",),
     "demo.settings": ("DemoSettings",),
@@ -82,7 +84,9 @@ __all__ = [
     "run_demo",
     "segment",
     "segment_folder",
+    "serve_viewer",
     "unlink_trainers",
+    "view",
     "write_splits",
 ]
 

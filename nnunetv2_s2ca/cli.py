@@ -30,6 +30,7 @@ COMMANDS = (
     "evaluate",
     "compare",
     "report",
+    "view",
     "postprocess",
     "crossval",
     "predict",

@@ -27,6 +27,7 @@ SEQUENCES = {
     "t2f": "FLAIR",
 }
 _BRATS_SUFFIXES = {suffix for edition in EDITIONS.values() for suffix in edition.suffixes.values()}
+_MAP = re.compile(r"(.+)_(?:uncertainty|entropy|disagreement|probability)(?:_.+)?")
 _CHANNEL = re.compile(r"(.+)_(\d{4})\Z")
 
 
@@ -59,7 +60,8 @@ def segmentations_of(folder: Path | None, missing: list[str], what: str) -> dict
     if folder is None:
         return {}
     try:
-        return find_segmentations(folder)
+        found = find_segmentations(folder)
+        return {case: path for case, path in found.items() if not _is_map(case, found)}
     except UserError as error:
         missing.append(f"{what}: {error}.")
         return {}
@@ -108,6 +110,12 @@ def images_beside(truth: Path | None) -> Path | None:
 def sequence_name(name: str) -> str:
     """`FLAIR` for `t2f`, and so on; other names are unchanged."""
     return SEQUENCES.get(name.lower(), name)
+
+
+def _is_map(name: str, cases: Mapping[str, Path]) -> bool:
+    """Whether a file is a map beside a segmentation, such as `CASE_entropy`."""
+    match = _MAP.fullmatch(name)
+    return match is not None and match[1] in cases
 
 
 def _channel_names(folder: Path) -> dict[int, str]:

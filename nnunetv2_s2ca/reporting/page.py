@@ -17,11 +17,18 @@ from markupsafe import Markup
 from nnunetv2_s2ca.core.text import printable
 from nnunetv2_s2ca.reporting.svg import attributes
 
-TEMPLATES = "templates"
+PACKAGE, TEMPLATES = "nnunetv2_s2ca.reporting", "templates"
 _UNUSUAL = re.compile(r"[^\n\t -~]+")
 
 
-def render(name: str, context: Mapping[str, Any], *, styles: tuple[str, ...], script: str) -> str:
+def render(
+    name: str,
+    context: Mapping[str, Any],
+    *,
+    styles: tuple[str, ...],
+    script: str,
+    package: str = PACKAGE,
+) -> str:
     """An HTML page from a template, with its style sheets and script inside.
 
     Text from files is escaped by jinja2; the script's hash goes into the page's security policy, so
@@ -30,18 +37,18 @@ def render(name: str, context: Mapping[str, Any], *, styles: tuple[str, ...], sc
     Args:
         name: template.
         context: what it shows.
-        styles: style sheets, in order.
-        script: file with the script.
+        styles: text of the style sheets, in order.
+        script: text of the script.
+        package: package that holds the template.
     """
-    content = asset(script)
-    digest = hashlib.sha256(content.encode()).digest()
+    digest = hashlib.sha256(script.encode()).digest()
     html = (
-        _environment()
+        _environment(package)
         .get_template(name)
         .render(
             **context,
-            style=Markup("\n".join(asset(style) for style in styles)),
-            script=Markup(content),
+            style=Markup("\n".join(styles)),
+            script=Markup(script),
             script_hash=f"sha256-{base64.b64encode(digest).decode()}",
         )
     )
@@ -49,11 +56,9 @@ def render(name: str, context: Mapping[str, Any], *, styles: tuple[str, ...], sc
     return _UNUSUAL.sub(lambda match: printable(match[0]), html)
 
 
-def asset(name: str) -> str:
+def asset(name: str, package: str = PACKAGE) -> str:
     """The text of a file among the templates."""
-    return (
-        resources.files(__package__).joinpath(TEMPLATES).joinpath(name).read_text(encoding="utf-8")
-    )
+    return resources.files(package).joinpath(TEMPLATES).joinpath(name).read_text(encoding="utf-8")
 
 
 def number(value: float | None, digits: int) -> str:
@@ -76,9 +81,9 @@ def data_attributes(data: Mapping[str, object], value: float | None = None) -> M
 
 
 @cache
-def _environment() -> Environment:
+def _environment(package: str) -> Environment:
     environment = Environment(
-        loader=PackageLoader("nnunetv2_s2ca.reporting", TEMPLATES),
+        loader=PackageLoader(package, TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

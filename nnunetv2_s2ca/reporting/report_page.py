@@ -12,7 +12,7 @@ from nnunetv2_s2ca.evaluation.results import METRICS
 from nnunetv2_s2ca.reporting import agreement_plots, plots
 from nnunetv2_s2ca.reporting.gallery import draw_gallery
 from nnunetv2_s2ca.reporting.learning import Curve, read_curve
-from nnunetv2_s2ca.reporting.page import render
+from nnunetv2_s2ca.reporting.page import asset, render
 from nnunetv2_s2ca.reporting.patient import Patient
 from nnunetv2_s2ca.reporting.probabilities import calibration_of, uncertainty_of
 from nnunetv2_s2ca.reporting.provenance import versions
@@ -100,7 +100,10 @@ def report_html(
     page["missing"] = _missing(runs, patients)
     page["contents"] = _contents(page)
     return render(
-        "report.html.jinja", {"page": page}, styles=("base.css", "report.css"), script="report.js"
+        "report.html.jinja",
+        {"page": page},
+        styles=(asset("base.css"), asset("report.css")),
+        script=asset("report.js"),
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from nnunetv2_s2ca import UserError
 from nnunetv2_s2ca.brats.regions import scheme_of_regions
 from nnunetv2_s2ca.reporting.calibration import bins_of_case
-from nnunetv2_s2ca.reporting.case_files import CaseFiles
+from nnunetv2_s2ca.reporting.case_files import CaseFiles, segmentations_of
 from nnunetv2_s2ca.reporting.case_pictures import draw_case, outline
 from nnunetv2_s2ca.reporting.learning import read_curve
 from nnunetv2_s2ca.reporting.page import number
@@ -168,3 +168,9 @@ def test_numbers_are_written_as_in_a_paper(value, text):
 )
 def test_durations(seconds, text):
     assert duration(seconds) == text
+
+
+def test_maps_beside_a_segmentation_are_no_cases(tmp_path):
+    for name in ("a", "a_uncertainty", "a_probability_WT", "lone_entropy"):
+        save(np.zeros((3, 3, 3), np.uint8), np.eye(4), tmp_path, name)
+    assert list(segmentations_of(tmp_path, [], "Predictions")) == ["a", "lone_entropy"]

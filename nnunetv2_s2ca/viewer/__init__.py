@@ -1,0 +1,1 @@
+"""Looking at cases in the browser, with NiiVue."""
