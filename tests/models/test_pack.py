@@ -49,27 +49,6 @@ def test_packed_installed_and_elsewhere_it_gives_the_same_voxels(
     assert done.report["model"]["sha256"] == trained.sha256
 
 
-@pytest.mark.slow
-def test_nnunets_command_predicts_with_an_installed_model(
-    tmp_path, packed, scans, straight, monkeypatch
-):
-    from tests.commands import run
-
-    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
-    (tmp_path / "results").mkdir()
-    folder = nnunetv2_s2ca.install_model(packed).folder
-    (tmp_path / "in").mkdir()
-    for number, name in enumerate(scans):
-        (tmp_path / "in" / f"case_{number:04d}.nii.gz").symlink_to(scans[name])
-    trainer, plans, configuration = folder.name.split("__")
-    run(
-        "nnUNetv2_predict",
-        *("-i", tmp_path / "in", "-o", tmp_path / "out", "-d", 778, "-tr", trainer),
-        *("-p", plans, "-c", configuration, "-f", 0, 1, "-device", "cpu", "-npp", 1, "-nps", 1),
-    )
-    assert np.array_equal(labels(tmp_path / "out" / "case.nii.gz"), labels(straight))
-
-
 def test_nnunets_installer_takes_a_packed_file(tmp_path, packed, monkeypatch):
     from nnunetv2.model_sharing.model_import import install_model_from_zip_file
 

@@ -60,21 +60,6 @@ def test_a_model_of_plain_labels_gives_the_voxels_of_nnunet(tmp_path, scans, pla
     assert np.array_equal(labels(tmp_path / "ours.nii.gz"), theirs)
 
 
-@pytest.mark.slow
-def test_voxels_are_those_of_nnunets_command(tmp_path, scans, model, straight):
-    from tests.commands import run
-
-    (tmp_path / "in").mkdir()
-    for number, name in enumerate(CHANNELS):
-        (tmp_path / "in" / f"case_{number:04d}.nii.gz").symlink_to(scans[name.lower()])
-    run(
-        "nnUNetv2_predict_from_modelfolder",
-        *("-i", tmp_path / "in", "-o", tmp_path / "out", "-m", model, "-f", 0, 1),
-        *("-device", "cpu", "-npp", 1, "-nps", 1),
-    )
-    assert np.array_equal(labels(straight), labels(tmp_path / "out" / "case.nii.gz"))
-
-
 @pytest.mark.parametrize("code", THROUGH_THE_NETWORK)
 def test_any_orientation_gives_the_same_segmentation(tmp_path, scans, model, straight, code):
     stored = stored_as(scans, tmp_path / code, lambda image: reoriented(image, code))

@@ -100,7 +100,7 @@ def write_model(
                 "device": torch.device("cpu"),
             },
             "trainer_name": TRAINER,
-            "inference_allowed_mirroring_axes": (0, 1, 2),
+            "inference_allowed_mirroring_axes": (0, 2),
         }
         torch.save(checkpoint, place / "checkpoint_final.pth")
     return folder
