@@ -10,8 +10,10 @@ there. A build of PyTorch for CUDA is needed.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from unittest import mock
 
 import numpy as np
 import torch
@@ -44,8 +46,9 @@ def traced_bytes(step: Step) -> int:
             patch_size=step.patch_size,
             strides=step.strides,
             features_per_stage=step.features,
+            checkpointing=step.checkpointing,
         ).train()
-    with no_values(), torch.device(DEVICE):
+    with no_values(), _checkpoints_without_a_card(), torch.device(DEVICE):
         without_values(network, DEVICE)
         patch = torch.empty(step.batch_size, step.input_channels, *step.patch_size)
         strides = np.cumprod(step.strides, axis=0)
@@ -63,6 +66,17 @@ def traced_bytes(step: Step) -> int:
         known = sum(y.untyped_storage().nbytes() for y in (*weights, patch, *targets))
     moments = 2 * sum(weight.numel() * weight.element_size() for weight in weights)
     return live.peak + known + moments
+
+
+@contextmanager
+def _checkpoints_without_a_card() -> Iterator[None]:
+    """What `torch.utils.checkpoint` asks of the engine and of the card has an answer."""
+    with (
+        mock.patch("torch.utils.checkpoint.get_device_states", return_value=([], [])),
+        # it computes a part again once in a backward pass, and tells passes apart by this
+        mock.patch("torch._C._current_graph_task_id", return_value=0),
+    ):
+        yield
 
 
 def _loss(levels: int) -> nn.Module:
@@ -111,17 +125,19 @@ def steps() -> list[Step]:
 
 def main() -> None:
     """Trace, fit, and print both."""
-    traced = samples(steps())
-    print("| features | patch | batch | traced GB | model GB |\n|---|---|---:|---:|---:|")
-    for sample in traced:
-        step = sample.step
-        print(
-            f"| {' '.join(map(str, step.features))} | {'×'.join(map(str, step.patch_size))} | "
-            f"{step.batch_size} | {sample.traced / 1e9:.2f} | {step_bytes(step) / 1e9:.2f} |"
-        )
-    print("\nfitted to the traced column:")
-    for term, value in fit(traced).items():
-        print(f"    {term!r}: {value:.1f},")
+    for checkpointing in (False, True):
+        traced = samples([replace(step, checkpointing=checkpointing) for step in steps()])
+        print(f"\n{'with' if checkpointing else 'without'} checkpointing\n")
+        print("| features | patch | batch | traced GB | model GB |\n|---|---|---:|---:|---:|")
+        for sample in traced:
+            step = sample.step
+            print(
+                f"| {' '.join(map(str, step.features))} | {'×'.join(map(str, step.patch_size))} | "
+                f"{step.batch_size} | {sample.traced / 1e9:.2f} | {step_bytes(step) / 1e9:.2f} |"
+            )
+        print("\nfitted to the traced column:")
+        for term, value in fit(traced).items():
+            print(f"    {term!r}: {value:.1f},")
 
 
 if __name__ == "__main__":

@@ -17,12 +17,18 @@ TRAINERS = {
 
 
 def fit_to_memory(step: Step, memory_gb: float) -> Step:
-    """The step with the largest patch that fits; with the smallest there is, if none does."""
+    """The step with the largest patch that fits; with the smallest there is, if none does.
+
+    Before a patch becomes smaller, parts of the network are computed twice, which keeps less.
+    """
     while needed_gb(step) > memory_gb:
+        if not step.checkpointing:
+            step = replace(step, checkpointing=True)
+            continue
         patch = smaller_patch(step.patch_size, step.strides)
         if patch is None:
             break
-        step = replace(step, patch_size=patch)
+        step = replace(step, patch_size=patch, checkpointing=False)
     return step
 
 
@@ -63,5 +69,6 @@ def advise(memory_gb: float) -> Advice:
     return Advice(
         f"patches of {patch} need {least:.1f} GB with nnUNetTrainerS2CA, estimated"
         + (f"; these fit: {', '.join(fitting)}" if fitting else ""),
-        f"plan with `-pl S2CAPlanner -gpu_memory_target {target}`, which makes patches of {size}",
+        f"plan with `-pl S2CAPlanner -gpu_memory_target {target}`, which makes patches of {size}"
+        + (" and computes parts of the network twice" if smaller.checkpointing else ""),
     )

@@ -17,6 +17,7 @@ from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.planning.fitting import fit_to_memory
 from nnunetv2_s2ca.planning.memory import DEFAULT_TARGET_GB, Step, needed_gb
 from nnunetv2_s2ca.planning.patch_size import largest_patch, strides_for
+from nnunetv2_s2ca.training.network_from_plans import PLANS_KEY
 
 
 class S2CAPlanner(ExperimentPlanner):
@@ -27,8 +28,8 @@ class S2CAPlanner(ExperimentPlanner):
 
     Args:
         dataset_name_or_id: nnU-Net's.
-        gpu_memory_target_in_gb: memory of the card; less of it makes patches smaller, more of it
-            batches larger.
+        gpu_memory_target_in_gb: memory of the card. With less of it, parts of the network are
+            computed twice, then patches become smaller; with more, batches become larger.
         preprocessor_name: nnU-Net's.
         plans_name: name of the file, for `nnUNetv2_train -p`.
         overwrite_target_spacing: nnU-Net's.
@@ -78,10 +79,12 @@ class S2CAPlanner(ExperimentPlanner):
         )
         step = self._fitting_step(list(spacing), list(median_shape))
         most = approximate_n_voxels_dataset * self.max_dataset_covered / np.prod(step.patch_size)
-        while step.batch_size < round(most) and self._fits(step.larger_batch()):
-            step = step.larger_batch()
+        larger = step.larger_batch()
+        while not step.checkpointing and step.batch_size < round(most) and self._fits(larger):
+            step, larger = larger, larger.larger_batch()
         return {
             **plan,
+            **({PLANS_KEY: {"checkpointing": True}} if step.checkpointing else {}),
             "patch_size": step.patch_size,
             "batch_size": step.batch_size,
             "architecture": {

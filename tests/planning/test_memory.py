@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from benchmarks.card_memory import ISOTROPIC, SIZES, traced_bytes
-from nnunetv2_s2ca.planning.memory import DEFAULT_TARGET_GB, Step, needed_gb, step_bytes
+from nnunetv2_s2ca.planning.memory import DEFAULT_TARGET_GB, PAPER, Step, needed_gb, step_bytes
 
-PAPER = Step(patch_size=(128, 128, 128), strides=ISOTROPIC, batch_size=2)
 # patches that the formula was not fitted to, and the paper's
 STEPS = {
     "paper": PAPER,
+    "paper, checkpointing": dataclasses.replace(PAPER, checkpointing=True),
     "small and flat": Step(
         patch_size=(48, 80, 80),
         strides=((1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 2, 2)),
@@ -59,6 +59,11 @@ def _network(step: Step) -> torch.nn.Module:
 
 def test_the_default_memory_is_for_the_papers_patch_and_no_more():
     assert needed_gb(PAPER) <= DEFAULT_TARGET_GB < needed_gb(PAPER.larger_batch())
+
+
+def test_checkpointing_takes_about_half():
+    kept = step_bytes(dataclasses.replace(PAPER, checkpointing=True))
+    assert 0.4 * step_bytes(PAPER) < kept < 0.6 * step_bytes(PAPER)
 
 
 @pytest.mark.parametrize(

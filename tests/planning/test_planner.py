@@ -19,7 +19,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunetv2_s2ca import UserError, startup
 from nnunetv2_s2ca.planning import S2CAPlanner
-from nnunetv2_s2ca.planning.memory import DEFAULT_TARGET_GB
 from nnunetv2_s2ca.training import nnUNetTrainerS2CA
 from tests.commands import TWO_STEPS, provide_short_trainer, run
 from tests.training import tiny_dataset
@@ -113,7 +112,9 @@ def test_brats_gets_the_papers_patch_in_a_file_of_its_own(plan, nnunet_folders):
         [2, 2, 2],
     ]
     # the paper's network, with the bias of a region less at each of four heads than for four
-    parameters = sum(weight.numel() for weight in _network(plans).parameters())
+    network = _network(plans)
+    assert not network.checkpointing
+    parameters = sum(weight.numel() for weight in network.parameters())
     assert parameters == 21_445_012 - (16 + 32 + 64 + 128 + 4)
 
 
@@ -146,15 +147,21 @@ def test_weights_fit_from_one_edition_to_the_next(plan, nnunet_folders, tmp_path
     assert _shapes(plan((122, 160, 117))) == larger
 
 
-@pytest.mark.parametrize("memory", [0.5, 0.7, 0.9])
-def test_less_memory_makes_smaller_cubes(plan, memory):
-    plans = plan(gpu_memory_target_in_gb=memory * DEFAULT_TARGET_GB)
+@pytest.mark.parametrize("memory", [6, 8, 10])
+def test_with_less_memory_parts_of_the_network_are_computed_twice(plan, memory):
+    plans = plan(gpu_memory_target_in_gb=memory)
+    configuration = plans["configurations"]["3d_fullres"]
+    assert configuration["patch_size"] == [128, 128, 128]
+    assert configuration["batch_size"] == 2
+    assert _network(plans).checkpointing
+
+
+@pytest.mark.parametrize("memory", [2, 3, 5])
+def test_with_even_less_memory_cubes_are_smaller(plan, memory):
+    plans = plan(gpu_memory_target_in_gb=memory)
     configuration = plans["configurations"]["3d_fullres"]
     (length,) = set(configuration["patch_size"])
-    assert length < 128
-    # three of 96³ are less than two of 112³
-    assert configuration["batch_size"] in (2, 3)
-    assert configuration["batch_size"] * length**3 > 0.7 * memory * 2 * 128**3
+    assert 32 <= length < 128
     _network(plans)
 
 
