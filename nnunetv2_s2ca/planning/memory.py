@@ -29,7 +29,7 @@ TERMS: Mapping[str, float] = MappingProxyType(
     {"features": 57.0, "patch": 14.2, "samples": 139.0, "planes": 42.0, "bottom": 101_000.0}
 )
 
-# With checkpointing the peak moves from part to part, so that a sum fits it less well. It is nowhere
+# With checkpointing the peak moves from part to part, so that a sum fits it less well: nowhere
 # below a traced step, and up to 18 % above.
 CHECKPOINTING_TERMS: Mapping[str, float] = MappingProxyType(
     {"features": 20.5, "patch": 2.0, "samples": 145.0}
