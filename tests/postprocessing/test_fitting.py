@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ import pytest
 from nnunetv2_s2ca.brats.regions import scheme_of_regions
 from nnunetv2_s2ca.cli import main
 from nnunetv2_s2ca.evaluation.cohort import CasePair
-from nnunetv2_s2ca.postprocessing.fitting import COMPONENT_SIZES, ENHANCING_SIZES, fit_rules
+from nnunetv2_s2ca.postprocessing import fitting
+from nnunetv2_s2ca.postprocessing.fitting import COMPONENT_SIZES, ENHANCING_SIZES
 from nnunetv2_s2ca.postprocessing.rules import read_rules
 from tests.evaluation.shapes import DATASET, ball, blobs, write_labels
 
 SHAPE = (32, 28, 26)
+fit_rules = partial(fitting.fit_rules, processes=1)  # workers take longer to start than to work
 SCHEME = scheme_of_regions({"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,)})
 
 
