@@ -25,9 +25,9 @@ OTHERS = [
 def iterations_to_learn(make_trainer, seed):
     """Iterations that a trainer needs for a training Dice over 0.9 in the whole tumour."""
 
-    def count(name: str) -> int:
+    def count(name: str, *, small: bool = False) -> int:
         seed(1)
-        trainer = make_trainer(TRAINERS[name], shape=PATCH)
+        trainer = make_trainer(TRAINERS[name], small=small, shape=PATCH)
         # within the plateau of the paper's schedule; nnU-Net's stays at its initial rate
         trainer.current_epoch, trainer.num_iterations_per_epoch = 100, MOST_ITERATIONS
         trainer.initialize()
@@ -52,7 +52,8 @@ def iterations_to_learn(make_trainer, seed):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_trainer_learns_a_patient_by_heart(name, iterations_to_learn):
-    iterations_to_learn(name)  # which fails where it does not
+    # fails where it does not; the test below has global branches of full size
+    iterations_to_learn(name, small=True)
 
 
 @pytest.mark.slow
