@@ -1,7 +1,7 @@
 """What `s2ca segment --uncertainty --probabilities` costs beside `s2ca segment` alone.
 
 `python -m benchmarks.uncertainty` writes `results/speed/uncertainty.md`: S2CA-Net with random
-weights, patches of 64³, all 8 mirrorings, on a synthetic patient of 2 mm. Both are measured in one
+weights, patches of 64³, all 8 mirrorings, on a synthetic patient of 3 mm. Both are measured in one
 process, one after the other, by processor time.
 """
 
@@ -19,7 +19,7 @@ from benchmarks.predict import write_model
 from nnunetv2_s2ca.synthetic.brats import write_brats2019
 
 RESULT = Path(__file__).parents[1] / "results" / "speed" / "uncertainty.md"
-PATCH, SHAPE, SPACING = (64, 64, 64), (96, 112, 88), 2.0
+PATCH, SHAPE, SPACING = (64, 64, 64), (64, 72, 56), 3.0
 SEQUENCES = ("t1", "t1ce", "t2", "flair")
 
 
