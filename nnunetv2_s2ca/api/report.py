@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import check_output_folder, write_text
-from nnunetv2_s2ca.reporting.patient import Patient, read_patient
+from nnunetv2_s2ca.reporting.patient import Patient, read_patients
 from nnunetv2_s2ca.reporting.report_page import PICTURES, report_html
 from nnunetv2_s2ca.reporting.runs import Run, find_run, name_runs
 
@@ -74,7 +74,7 @@ def report(
     patients: list[Patient] = []
     for path in paths:
         if path.suffix.lower() == ".json":
-            patients.append(read_patient(path))
+            patients += read_patients(path)
         else:
             found.append(
                 find_run(

@@ -11,6 +11,7 @@ from typing import Any
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.evaluation.attempts import Problem, attempt_cases
 from nnunetv2_s2ca.reporting.case_pictures import CasePictures, Slice, draw_case
+from nnunetv2_s2ca.reporting.patient import Patient
 from nnunetv2_s2ca.reporting.runs import Run
 from nnunetv2_s2ca.reporting.scoring import mean_dice, regions_of
 
@@ -92,6 +93,14 @@ def draw_gallery(run: Run, *, prefix: str, pictures: int, processes: int | None)
         for case, found in drawn.items()
     ]
     return Gallery(run.name, headings, rows, shown, links)
+
+
+def draw_patient(patient: Patient) -> None:
+    """Draw the segmentation of a patient who has no truth."""
+    if patient.files.prediction is not None:
+        drawn = draw_case(patient.files, scheme=None)
+        patient.views = _views(drawn)
+        patient.missing += [line for line in drawn.problems if "truth" not in line]
 
 
 def _draw(run: Run, cases: Sequence[str], *, processes: int | None) -> dict[str, CasePictures]:

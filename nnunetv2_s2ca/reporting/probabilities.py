@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from pathlib import Path
 
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json
@@ -15,6 +14,7 @@ from nnunetv2_s2ca.reporting.calibration import (
     bins_of_case,
     calibration_figure,
 )
+from nnunetv2_s2ca.reporting.patient import entries_of, uncertainty_in
 from nnunetv2_s2ca.reporting.plots import Figure
 from nnunetv2_s2ca.reporting.runs import Run
 
@@ -56,34 +56,16 @@ def calibration_of(run: Run, *, processes: int | None) -> Figure | None:
 
 
 def uncertainty_of(run: Run) -> dict[str, float]:
-    """Case → its uncertainty, from the JSON files of `s2ca segment` beside the predictions."""
+    """Case → its uncertainty, from JSON files of `s2ca segment --report` beside the predictions."""
     found = {}
-    for case in run.cases.values():
-        if case.prediction is None:
-            continue
-        for name in (f"{case.case}.json", f"{case.case}_report.json"):
-            value = _uncertainty(case.prediction.with_name(name))
-            if value is not None:
-                found[case.case] = value
-                break
+    for folder in run.predictions:
+        for path in sorted(folder.glob("*.json")):
+            try:
+                entries = entries_of(read_json(path))
+            except UserError:
+                continue
+            for case, entry in entries.items():
+                value = uncertainty_in(entry)
+                if value is not None and case in run.cases:
+                    found[case] = value
     return found
-
-
-def _uncertainty(path: Path) -> float | None:
-    if not path.is_file():
-        return None
-    try:
-        return uncertainty_in(read_json(path))
-    except UserError:
-        return None
-
-
-def uncertainty_in(content: dict) -> float | None:
-    """The one number in a report of `s2ca segment`."""
-    value = content.get("uncertainty")
-    if isinstance(value, dict):
-        value = value.get("case")
-    finite = (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    )
-    return float(value) if finite else None  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from nnunetv2_s2ca.core.folds import fold_folders
 from nnunetv2_s2ca.core.text import printable
 from nnunetv2_s2ca.evaluation.results import METRICS
 from nnunetv2_s2ca.reporting import agreement_plots, plots
-from nnunetv2_s2ca.reporting.gallery import draw_gallery
+from nnunetv2_s2ca.reporting.gallery import draw_gallery, draw_patient
 from nnunetv2_s2ca.reporting.learning import Curve, read_curve
 from nnunetv2_s2ca.reporting.page import asset, render
 from nnunetv2_s2ca.reporting.patient import Patient
@@ -69,6 +69,8 @@ def report_html(
         content.galleries[run.name] = draw_gallery(
             run, prefix=f"r{len(content.galleries)}", pictures=pictures, processes=processes
         )
+    for patient in patients:
+        draw_patient(patient)
     groups = _figure_groups(content, processes=processes)
     comparisons = _comparisons(content)
     page = {

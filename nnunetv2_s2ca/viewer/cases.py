@@ -11,6 +11,7 @@ from nnunetv2_s2ca.brats.regions import LabelScheme
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.nifti import FILE_ENDINGS, READ_ERRORS, load_nifti, read_failure
 from nnunetv2_s2ca.reporting.case_files import CaseFiles, images_of
+from nnunetv2_s2ca.reporting.patient import read_patients
 from nnunetv2_s2ca.reporting.runs import find_run
 from nnunetv2_s2ca.reporting.scoring import mean_dice
 
@@ -58,7 +59,8 @@ def find_cases(
     """The cases of folders and files, worst first where they were evaluated.
 
     Args:
-        paths: runs as for a report, folders of a patient in BraTS' layout, or segmentations.
+        paths: runs as for a report, folders of a patient in BraTS' layout, segmentations, or
+            reports of `s2ca segment`.
         reference: folder of true segmentations, or, for one segmentation, its truth.
         images: a folder of images, or the images of one case.
         dataset_json: nnU-Net's file with the regions.
@@ -77,6 +79,8 @@ def find_cases(
             found.append(_single(path, reference, images))
         elif path.is_dir() and (patient := _patient_folder(path)):
             found.append(patient)
+        elif path.suffix.lower() == ".json":
+            found += _segmented(path)
         else:
             found += _run(path, reference, images, dataset_json)
     problems: list[str] = []
@@ -86,6 +90,14 @@ def find_cases(
         raise UserError("\n  ".join(["there is nothing to view", *problems]))
     shown.sort(key=lambda case: (math.isnan(case.dice), case.dice, case.files.case))
     return shown, problems
+
+
+def _segmented(path: Path) -> list[ViewedCase]:
+    """The patients of a report of `s2ca segment`, with their scans."""
+    return [
+        ViewedCase(patient.files, _uncertainty(patient.files.prediction))
+        for patient in read_patients(path)
+    ]
 
 
 def _run(

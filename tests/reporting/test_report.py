@@ -304,17 +304,56 @@ def test_the_command_ends_with_the_path(base, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == f"report: {output}"
 
 
-def test_a_patient_of_segment_is_shown(tmp_path):
-    content = {
+def _segmented(base: Path, name: str, number: float) -> dict:
+    """An entry as `s2ca segment --report` writes it."""
+    raw = base / "nnUNet_raw" / "Dataset043_BraTS2019" / "imagesTr"
+    return {
+        "segmentation": str(base / MODEL / f"{name}.nii.gz"),
+        "scans": {
+            "t1ce": str(raw / f"{name}_0001.nii.gz"),
+            "flair": str(raw / f"{name}_0003.nii.gz"),
+        },
         "volumes_ml": {"WT": 31.25},
+        "uncertainty": {"members": 8, "mean_disagreement": number},
         "warnings": ["the <skull> is still there"],
-        "seconds": 12.5,
+        "seconds": {"prediction": 12.5},
     }
-    (tmp_path / "patient.json").write_text(json.dumps(content))
-    nnunetv2_s2ca.report(tmp_path / "patient.json", tmp_path / "r.html")
+
+
+def test_a_patient_of_segment_is_shown_with_pictures(base, tmp_path):
+    (tmp_path / "patient.json").write_text(json.dumps(_segmented(base, NAMES[0], 0.125)))
+    report = nnunetv2_s2ca.report(tmp_path / "patient.json", tmp_path / "r.html")
+    assert report.missing == []
     page = Page(tmp_path / "r.html")
-    assert page.values("entry") == {("volumes_ml › WT",): 31.25, ("seconds",): 12.5}
+    values = page.values("entry")
+    assert values["volumes_ml › WT",] == 31.25
+    assert values["uncertainty › mean_disagreement",] == 0.125
     assert "the <skull> is still there" in "".join(page.text)
+    assert [tag for tag, _ in page.elements].count("image") == 6  # two sequences, three planes
+
+
+def test_a_patient_whose_files_are_gone_is_still_shown(tmp_path):
+    content = {"segmentation": "gone.nii.gz", "volumes_ml": {"WT": 1.5}}
+    (tmp_path / "patient.json").write_text(json.dumps(content))
+    report = nnunetv2_s2ca.report(tmp_path / "patient.json", tmp_path / "r.html")
+    assert "gone.nii.gz was not found" in report.missing[0]
+    assert Page(tmp_path / "r.html").values("entry") == {("volumes_ml › WT",): 1.5}
+
+
+def test_other_json_files_are_refused(tmp_path):
+    (tmp_path / "x.json").write_text('{"labels": {}}')
+    with pytest.raises(UserError, match=r"x\.json is not a report"):
+        nnunetv2_s2ca.report(tmp_path / "x.json", tmp_path / "r.html")
+
+
+def test_uncertainty_of_segment_is_drawn_against_dice(base, tmp_path):
+    folder = tmp_path / MODEL
+    shutil.copytree(base / MODEL, folder)
+    entries = {name: _segmented(base, name, 0.1 * n) for n, name in enumerate(NAMES)}
+    (folder / "all.json").write_text(json.dumps({**entries, "other": {"error": "no T1"}}))
+    nnunetv2_s2ca.report(folder, tmp_path / "r.html", processes=1, pictures=0)
+    found = Page(tmp_path / "r.html").values("case", value="uncertainty")
+    assert found == {(name,): 0.1 * n for n, name in enumerate(NAMES)}
 
 
 def test_evaluate_and_compare_write_a_page_when_asked(base, tmp_path, capsys):

@@ -89,6 +89,18 @@ def test_a_patients_folder_is_shown(tmp_path):
     assert set(cases[0].paths) == {"T1", "T1ce", "T2", "FLAIR", "truth"}
 
 
+def test_a_patient_of_segment_is_shown_with_the_scans(base, tmp_path):
+    raw = base / "nnUNet_raw" / "Dataset043_BraTS2019" / "imagesTr"
+    content = {
+        "segmentation": str(_validation(base) / f"{NAMES[0]}.nii.gz"),
+        "scans": {"t1ce": str(raw / f"{NAMES[0]}_0001.nii.gz")},
+        "volumes_ml": {},
+    }
+    (tmp_path / "r.json").write_text(json.dumps(content))
+    cases, _ = find_cases([tmp_path / "r.json"])
+    assert set(cases[0].paths) == {"T1ce", "prediction", "uncertainty"}
+
+
 def test_files_that_are_no_images_are_named_and_left_out(base, tmp_path):
     raw = base / "nnUNet_raw" / "Dataset043_BraTS2019"
     secret = tmp_path / "secret"
