@@ -13,26 +13,34 @@ from nnunetv2_s2ca.architecture.pointwise import PointwiseConv3d, pointwise
 TAPS = 27  # (−1, 0, 1)³, H slowest
 
 
-def deform_conv3d(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+def deform_conv3d(
+    x: Tensor, offset: Tensor, weight: Tensor, attention: Tensor | None = None
+) -> Tensor:
     r"""Convolve with a 3×3×3 kernel whose taps are moved by an offset of their own at each voxel.
 
-    .. math:: y_o(v) = \sum_{c, n} w_{o, 27 c + n} \, x_c(v + t_n + \Delta_n(v))
+    .. math:: y_o(v) = \sum_{c, n} w_{o, 27 c + n} \, x_c(v + t_n + a(v) \Delta_n(v))
 
     with x interpolated trilinearly and zero outside the volume. A coordinate p below 0 or above
     L − 1, on an axis of L voxels, is replaced by floor(p) and passes no gradient, so that the
     last layer of voxels reaches one voxel further out; Zhou et al., IEEE TMI 2024, as released.
 
-    It computes in fp32 at least, under autocast, too, since half precision cannot hold a voxel's
-    index and a fraction of it. Half-precision offsets become positions in a single pass.
+    Positions and samples are in fp32 at least, under autocast, too, since half precision cannot
+    hold a voxel's index and a fraction of it. Half-precision offsets become positions in a single
+    pass.
 
     Args:
         x: (B, C, H, W, D).
         offset: (B, 81, H, W, D) in voxels: 27 along H, then 27 along W, then 27 along D.
         weight: (O, C · 27), index c · 27 + n.
+        attention: (B, 1, H, W, D), by which a voxel's offsets are multiplied; 1 if None.
 
     Returns:
         (B, O, H, W, D) of x's dtype.
     """
+    if fused.sampling_has_kernel(x, offset, weight):
+        return fused.sample_by_kernel(x, offset, weight, attention)
+    if attention is not None:
+        offset = offset * attention
     dtype = torch.promote_types(x.dtype, torch.float32)
     convolve = fused.deform_conv if fused.sampling_is_fused(x, taps=TAPS) else deform_conv3d_formula
     with torch.autocast(x.device.type, enabled=False):
@@ -98,5 +106,5 @@ class DeformConv3d(nn.Module):
         weight = self.reduce.weight.flatten(1)
         reduced = pointwise(x, weight if scale is None else weight * scale[:, None])
         offset = self.offset(reduced)
-        offset = offset * self.spatial_attention(offset)
-        return deform_conv3d(reduced, offset, self.kernel.weight.flatten(1))
+        attention = self.spatial_attention(offset)
+        return deform_conv3d(reduced, offset, self.kernel.weight.flatten(1), attention)

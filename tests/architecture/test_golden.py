@@ -83,7 +83,7 @@ def test_module_agrees_with_authors_program(name, way, request):
     if way != "as small maps":
         request.getfixturevalue(way)
     make_module, make_inputs = MODULES[name]
-    module = _with_golden_weights(make_module(), name)
+    module = with_golden_weights(make_module(), name)
     with torch.no_grad():
         output = module(*make_inputs()).numpy()
     expected = golden.outputs()[f"{name}/output"]
@@ -97,7 +97,7 @@ def test_module_agrees_with_authors_program(name, way, request):
 )
 def test_network_agrees_with_authors_program(name, branches):
     network = S2CANet(4, 4, patch_size=(128, 128, 128), swap_axes=True, **branches)
-    network = _with_golden_weights(network, name)
+    network = with_golden_weights(network, name)
     with torch.no_grad():
         heads = network(golden.golden_input((1, 4, 128, 128, 128)))
     expected = golden.outputs()
@@ -114,7 +114,7 @@ def test_network_agrees_with_authors_program(name, branches):
         np.testing.assert_allclose(full.std((1, 2, 3), correction=0).numpy(), std, rtol=1e-3)
 
 
-def _with_golden_weights(module: nn.Module, name: str) -> nn.Module:
+def with_golden_weights(module: nn.Module, name: str) -> nn.Module:
     place = PLACES.get(name, "")
     theirs = {f"{authors_name(place)}{key}": w for key, w in golden.state_dict(name).items()}
     module.load_state_dict({key: theirs[authors_name(place + key)] for key in module.state_dict()})

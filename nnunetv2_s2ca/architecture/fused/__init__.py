@@ -1,7 +1,7 @@
-"""Fast forms for processors of what `architecture` writes as formulas.
+"""Fast forms of what `architecture` writes as formulas: for processors, and in Triton.
 
 Each is one operation (`registering`), held to its formula by tests for values and all gradients.
-`choice` decides where it is used.
+`choice` decides where it is used, `kernels` where Triton is.
 """
 
 from nnunetv2_s2ca.architecture.fused.block_input import InputMaps
@@ -14,6 +14,7 @@ from nnunetv2_s2ca.architecture.fused.choice import (
 )
 from nnunetv2_s2ca.architecture.fused.conv_unit import UnitWeights
 from nnunetv2_s2ca.architecture.fused.deform_conv import deform_conv
+from nnunetv2_s2ca.architecture.fused.kernels import sample_by_kernel, sampling_has_kernel
 from nnunetv2_s2ca.architecture.fused.residual_block import residual_block
 from nnunetv2_s2ca.architecture.fused.residual_block_parts import BlockWeights
 
@@ -27,5 +28,7 @@ __all__ = [
     "merging_is_fused",
     "on_processor",
     "residual_block",
+    "sample_by_kernel",
+    "sampling_has_kernel",
     "sampling_is_fused",
 ]

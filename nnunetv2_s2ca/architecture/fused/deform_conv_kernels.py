@@ -173,9 +173,7 @@ def backward_kernel(
         tl.store(targets + (row + 2 * TAPS) * offset_channel, scaled, mask=live)
         if HAS_ATTENTION:
             found = tl.sum(grad_h * move_h + grad_w * move_w + grad_d * move_d, 1)
-            tl.atomic_add(
-                grad_attention_pointer + voxel, found, mask=voxel < voxels, sem="relaxed"
-            )
+            tl.atomic_add(grad_attention_pointer + voxel, found, mask=voxel < voxels, sem="relaxed")
         flat = tl.reshape(samples, (VOXELS, TAPS_AT_ONCE * CHANNELS)).to(weight.dtype)
         grad_weight = tl.dot(tl.trans(flat), grad, grad_weight, input_precision="ieee")
     target, kept = _weights(first, outputs, TAPS_AT_ONCE, CHANNELS, OUTPUTS)

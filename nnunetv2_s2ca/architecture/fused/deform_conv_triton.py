@@ -21,10 +21,10 @@ from nnunetv2_s2ca.architecture.fused.registering import FusedOperation
 TAPS = 27
 # A product on tensor cores adds up at least as many terms.
 PRODUCT_TERMS = 16
-# Voxels of a block, and sums of a block in registers.
-BLOCK_VOXELS, BLOCK_SUMS = 64, 8192
+# Voxels of a block: with more, values would not stay in registers.
+FORWARD_VOXELS, BACKWARD_VOXELS = 64, 32
 # Blocks of voxels whose weight gradients one program of the backward pass adds up.
-BACKWARD_BLOCKS = 16
+BACKWARD_BLOCKS = 32
 
 
 class TritonArguments(NamedTuple):
@@ -84,15 +84,14 @@ def deform_conv_triton(
     return out
 
 
-def blocks_for(channels: int, outputs: int) -> Blocks:
-    """Sizes of the blocks for C input and O output channels."""
+def blocks_for(channels: int, outputs: int, *, voxels: int) -> Blocks:
+    """Sizes of the blocks for C input and O output channels and as many voxels."""
     padded = triton.next_power_of_2(channels)
-    columns = max(16, triton.next_power_of_2(outputs))
     return Blocks(
         CHANNELS=padded,
         TAPS_AT_ONCE=max(1, PRODUCT_TERMS // padded),
-        VOXELS=min(BLOCK_VOXELS, max(16, BLOCK_SUMS // columns)),
-        OUTPUTS=columns,
+        VOXELS=voxels,
+        OUTPUTS=max(16, triton.next_power_of_2(outputs)),
     )
 
 
@@ -107,7 +106,7 @@ def _is_channels_last(x: Tensor) -> bool:
 
 def _forward(arguments: TritonArguments, options: TritonOptions) -> list[Tensor]:
     x, offset, weight, attention = arguments
-    blocks = blocks_for(x.shape[1], len(weight))
+    blocks = blocks_for(x.shape[1], len(weight), voxels=FORWARD_VOXELS)
     out = _empty_output(arguments, options)
     voxels = x[0, 0].numel()
     with _device_of(x):
@@ -124,6 +123,7 @@ def _forward(arguments: TritonArguments, options: TritonOptions) -> list[Tensor]
             HAS_ATTENTION=attention is not None,
             **blocks._asdict(),
             num_warps=warps_for(blocks),
+            num_stages=1,  # else Triton copies every sample to shared memory first
         )
     return [out]
 
@@ -139,15 +139,13 @@ def _backward(
     assert grad is not None
     if not _is_channels_last(grad):
         grad = grad.contiguous()
-    blocks = blocks_for(x.shape[1], len(weight))
+    blocks = blocks_for(x.shape[1], len(weight), voxels=BACKWARD_VOXELS)
     packed, packed_weight = _pack(x, blocks), _pack_weight(arguments, blocks)
     grad_x, grad_weight = (
         torch.zeros_like(y, dtype=torch.float32) for y in (packed, packed_weight)
     )
     grad_offset = torch.empty_like(offset)
-    grad_attention = (
-        None if attention is None else torch.zeros_like(attention, dtype=torch.float32)
-    )
+    grad_attention = None if attention is None else torch.zeros_like(attention, dtype=torch.float32)
     parts = triton.cdiv(x[0, 0].numel(), blocks.VOXELS * BACKWARD_BLOCKS)
     with _device_of(x):
         kernels.backward_kernel[blocks.groups * parts, len(x)](
@@ -168,6 +166,7 @@ def _backward(
             BLOCKS=BACKWARD_BLOCKS,
             **blocks._asdict(),
             num_warps=warps_for(blocks),
+            num_stages=1,  # else Triton copies every sample to shared memory first
         )
     return TritonArguments(
         torch.empty_like(x).copy_(grad_x[..., : x.shape[1]].transpose(1, 2).view_as(x)),
