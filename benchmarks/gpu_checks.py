@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -50,19 +51,19 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _checks(patch: tuple[int, ...], device: torch.device) -> Iterator[Check]:
     for name in MODULES:
-        yield Check(f"golden output: {name}", lambda d, name=name: _golden_module(name, d), 1e-4)
+        yield Check(f"golden output: {name}", partial(_golden_module, name), 1e-4)
     small = tuple(min(length, 32) for length in patch)
     yield Check(
         f"gradients in fp32, {'×'.join(map(str, small))}, to fp64 on a processor",
-        lambda d: _gradients(small, d, amp=False),
+        partial(_gradients, small, amp=False),
         1e-3,
     )
     if device.type == "cuda":
-        yield Check("the same under fp16 autocast", lambda d: _gradients(small, d, amp=True), 0.05)
+        yield Check("the same under fp16 autocast", partial(_gradients, small, amp=True), 0.05)
         for dtype, bound in ((torch.float32, 1e-4), (torch.float16, 1e-2), (torch.bfloat16, 5e-2)):
             yield Check(
                 f"Triton kernel, {str(dtype)[6:]}: values and gradients to fp64",
-                lambda d, dtype=dtype: _triton(dtype, d),
+                partial(_triton, dtype),
                 bound,
             )
     if patch == GOLDEN_PATCH:
@@ -81,8 +82,8 @@ def _golden_module(name: str, device: torch.device) -> float:
 
 def _golden_network(device: torch.device) -> float:
     """Error of 99 % of the values in standard deviations; the border rule makes jumps of few."""
-    network = S2CANet(4, 4, patch_size=GOLDEN_PATCH, swap_axes=True)
-    network = with_golden_weights(network, "s2ca_net").to(device)
+    untrained = S2CANet(4, 4, patch_size=GOLDEN_PATCH, swap_axes=True)
+    network = with_golden_weights(untrained, "s2ca_net").to(device)
     with torch.no_grad():
         heads = network(golden.golden_input((1, 4, *GOLDEN_PATCH)).to(device))
     expected = golden.outputs()

@@ -26,7 +26,7 @@ SETUP = {
 
 @pytest.mark.slow
 def test_whole_program_on_a_small_patch(tmp_path):
-    sizes = ["--patch", "16", "16", "16", "--batch", "1", "--repeats", "1"]
+    sizes = ["--patch", "16", "16", "16", "--batch", "1", "--repeats", "1", "--budget", "6000"]
     choice = ["--networks", "S2CA-Net-S", "--modes", "eager"]
     gpu.main(["--device", "cpu", "-o", str(tmp_path), *sizes, *choice])
     assert {path.name for path in tmp_path.iterdir()} == {"cpu.md", "cpu.json"}
