@@ -10,15 +10,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from benchmarks.speed import RESULTS
-from benchmarks.tracing import backward, no_values
+from benchmarks.tracing import Launches, backward, no_values
 from benchmarks.triton_kernels import compile_kernel
 from nnunetv2_s2ca.architecture.deform_conv import TAPS, deform_conv3d
 from nnunetv2_s2ca.architecture.ms_adc import CHANNEL_REDUCTION
@@ -29,7 +26,6 @@ SIZES = {"S2CA-Net-S": 16, "S2CA-Net": 32, "S2CA-Net-L": 64}
 # TB/s by data sheet; kernels bound by memory reach some 80 % of it.
 BANDWIDTHS = {"A100 80 GB": 2.04, "H100": 3.35}
 REACHED = 0.8
-MAKES_ROOM = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "detach"}
 # The units of S2CA-Net: length of the input's axes, channels in and out, stride.
 UNITS = (
     *((128, 4, 16, 1), (128, 16, 16, 1)),
@@ -51,38 +47,7 @@ class Traffic(NamedTuple):
     gb: float
 
 
-class Traced(TorchDispatchMode):
-    """Inside `with`, counts operations that are no views, and what they read and write."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.launches, self.nbytes = 0, 0
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if not func.is_view and func.overloadpacket.__name__ not in MAKES_ROOM:
-            tensors = [y for y in tree_leaves((args, kwargs, out)) if isinstance(y, Tensor)]
-            self.launches += 1
-            self.nbytes += sum(_shown_bytes(y) for y in tensors)
-        return out
-
-    @property
-    def traffic(self) -> Traffic:
-        """What was counted."""
-        return Traffic(self.launches, self.nbytes / 1e9)
-
-
-def _shown_bytes(y: Tensor) -> int:
-    """What is expanded counts once."""
-    values = 1
-    for length, step in zip(y.shape, y.stride(), strict=True):
-        values *= length if step else 1
-    return values * y.itemsize
-
-
-def plain(features: int) -> tuple[Traffic, Traffic]:
+def plain(features: int) -> tuple[Traffic, ...]:
     """The formulation in PyTorch, forward and backward, as autocast runs it."""
     channels, outputs = _channels(features)
     size = (LENGTH,) * 3
@@ -92,14 +57,14 @@ def plain(features: int) -> tuple[Traffic, Traffic]:
             for c in (channels, 3 * TAPS, 1)
         )
         weight = torch.empty(outputs, channels * TAPS, device="cuda", requires_grad=True)
-        with Traced() as forward:
+        with Launches() as forward:
             out = deform_conv3d(x, offset, weight, attention)
-        with Traced() as back:
+        with Launches() as back:
             backward([out], [torch.empty_like(out)])
-    return forward.traffic, back.traffic
+    return tuple(Traffic(run.total.launches, run.total.nbytes / 1e9) for run in (forward, back))
 
 
-def kernel(features: int) -> tuple[Traffic, Traffic]:
+def kernel(features: int) -> tuple[Traffic, ...]:
     """The Triton kernels, forward and backward; packing of x and of the weights included."""
     channels, outputs = _channels(features)
     voxels = BATCH * LENGTH**3
@@ -179,9 +144,8 @@ def _traffic_lines() -> list[str]:
         f"channels are read from the caches ({corners * channels * HALF / 1e9:.1f} GB; the map of "
         f"{LENGTH**3 * channels * HALF / 1e6:.0f} MB a sample stays in the L2 cache), and the "
         f"backward pass adds as many to the gradient of x by atomic operations of "
-        f"{channels * SINGLE} bytes, as PyTorch's own does. They, not memory, may bound the backward "
-        f"pass. The product has {flop / 1e9:.0f} GFLOP forward, a tenth of a millisecond on tensor "
-        "cores.",
+        f"{channels * SINGLE} bytes, as PyTorch's own does. They, not memory, may bound the "
+        f"backward pass. The product has {flop / 1e9:.0f} GFLOP forward.",
         "",
     ]
 
@@ -234,11 +198,11 @@ def _second_lines() -> list[str]:
         f"between depthwise convolution and statistics would move {fused:.1f} GB: {saved:.1f} GB "
         f"less, {times}; {full / saved:.0%} of it at full resolution.",
         "",
-        "By its traffic it pays more than the first. It is not built: its gain holds only if 27 "
-        "neighbours of a voxel, which Triton cannot keep in shared memory by hand, come from the L1 "
-        "cache as fast as from PyTorch's depthwise kernel or cuDNN's, and that takes a card to "
-        "find out. Its backward pass, two thirds of a step, would need three reductions over the "
-        "whole map besides. Measure the first kernel, then decide.",
+        "By its traffic that pays on a card. It is not built: the gain holds only if the 27 "
+        "neighbours of a voxel, which Triton cannot keep in shared memory by hand, come from the "
+        "L1 cache at least as fast as in PyTorch's depthwise kernel or cuDNN's, and only a card "
+        "can tell. Its backward pass would besides need the norm's two reductions and that of the "
+        "weights over the whole map. Measure the first kernel, then decide.",
     ]
 
 
