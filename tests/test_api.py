@@ -53,6 +53,13 @@ def test_functions_report_through_logging_and_print_nothing(
     assert "2 training cases" in str(converted)
 
 
+def test_a_command_leaves_logging_as_it_was(capsys):
+    logger = logging.getLogger("nnunetv2_s2ca")
+    before = list(logger.handlers), logger.level, logger.propagate
+    assert cli.main(["convert", "brats1999", "nowhere"]) == 1
+    assert (list(logger.handlers), logger.level, logger.propagate) == before
+
+
 @pytest.mark.parametrize(
     ("message", "expected"),
     [

@@ -82,7 +82,7 @@ def postprocess(
         raise UserError(f"{rules} decides whether holes are filled; leave out `fill_holes`")
     predictions, output = Path(predictions), Path(output)
     scheme = scheme_of_dataset(Path(dataset_json or find_dataset_json(predictions)))
-    applied = postprocess_folder(
+    changed = postprocess_folder(
         predictions,
         output,
         rules=papers_rules(scheme.regions, fill_holes=fill_holes)
@@ -92,7 +92,7 @@ def postprocess(
         processes=processes,
         overwrite=overwrite,
     )
-    return Postprocessed(output, applied.cases, applied.changed)
+    return Postprocessed(output, len(changed), sum(changed))
 
 
 def fit_postprocessing(

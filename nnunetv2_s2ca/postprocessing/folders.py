@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import shutil
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -23,19 +22,6 @@ from nnunetv2_s2ca.postprocessing.rules import PostprocessingRules, check_rules,
 COMPANIONS = ("dataset.json", "plans.json")
 
 
-@dataclass(frozen=True)
-class Applied:
-    """The outcome for a folder.
-
-    Attributes:
-        cases: Number of files written.
-        changed: Number of written files that differ from the input.
-    """
-
-    cases: int
-    changed: int
-
-
 def postprocess_folder(
     source: Path,
     target: Path,
@@ -44,7 +30,7 @@ def postprocess_folder(
     scheme: LabelScheme,
     processes: int | None = None,
     overwrite: bool = False,
-) -> Applied:
+) -> list[bool]:
     """Write the post-processed predictions of `source` to `target`, under the same names.
 
     nnU-Net's `dataset.json` and `plans.json` are copied. Either all files appear at once, or none.
@@ -56,6 +42,9 @@ def postprocess_folder(
         scheme: Regions and labels of the predictions.
         processes: Worker processes; all cores if None.
         overwrite: Replace files of the same names in `target`, and no others.
+
+    Returns:
+        For each file, whether it differs from the input.
 
     Raises:
         UserError: The folders overlap, files exist, `target` cannot be written, the rules do not
@@ -78,7 +67,7 @@ def postprocess_folder(
         changed = all_results(outcomes)
         for companion in companions:
             shutil.copyfile(companion, folder / companion.name)
-    return Applied(len(changed), sum(changed))
+    return changed
 
 
 def _is_same_file(first: Path, second: Path) -> bool:

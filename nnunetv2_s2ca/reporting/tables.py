@@ -46,7 +46,9 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def number(value: float, digits: int) -> str:
     """`value` with `digits` decimal places; a dash for NaN."""
-    return "–" if math.isnan(value) else f"{value:.{digits}f}"
+    if math.isnan(value):
+        return "–"
+    return f"{round(value, digits) + 0.0:.{digits}f}"  # no minus sign for what rounds to 0
 
 
 def evaluation_table(

@@ -12,14 +12,11 @@ from nnunetv2_s2ca.synthetic.anatomy import Tissues, smooth_noise
 from nnunetv2_s2ca.synthetic.cohort import Cohort
 from nnunetv2_s2ca.synthetic.tumour import (
     BUMP_WAVELENGTH,
-    ENHANCING,
-    NECROSIS,
-    OEDEMA,
     RIM_WIDTH,
     Grade,
     choose_centre,
     ellipsoid,
-    without_crumbs,
+    labelled,
 )
 
 # position of the most frequent size between smallest and largest, on a logarithmic scale
@@ -135,8 +132,4 @@ def segment(
             nodule = ellipsoid(rng, centre, max(NODULE * focus.radius, spacing), shape, spacing)
             enhancing |= own & (nodule < 0)
     oedema &= tissues.brain & (tissues.cerebrospinal_fluid < 0.5)
-    segmentation = np.zeros(shape, np.uint8)
-    segmentation[without_crumbs(core | oedema, core)] = OEDEMA
-    segmentation[core] = NECROSIS
-    segmentation[enhancing] = ENHANCING
-    return segmentation
+    return labelled(core, oedema, enhancing)

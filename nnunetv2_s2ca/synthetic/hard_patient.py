@@ -15,7 +15,6 @@ from nnunetv2_s2ca.synthetic.foci import displace, draw_foci, segment
 from nnunetv2_s2ca.synthetic.patient import (
     BIAS_WAVELENGTH,
     MODALITIES,
-    SCANNER_SCALE,
     SOLID_SIGNAL,
     TEXTURE,
     TEXTURE_WAVELENGTH,
@@ -23,6 +22,7 @@ from nnunetv2_s2ca.synthetic.patient import (
     TUMOUR_SIGNAL,
     Patient,
     brats_affine,
+    digitise,
     draw_anatomy,
 )
 from nnunetv2_s2ca.synthetic.tumour import NECROSIS, OEDEMA, Grade
@@ -130,8 +130,4 @@ class _Scanner:
         image = image * np.exp(
             rng.uniform(*cohort.bias) * smooth_noise(rng, self.shape, wavelength)
         )
-        # the magnitude of a complex signal, so the noise is Rician
-        noise = rng.uniform(*cohort.noise) * rng.standard_normal((2, *self.shape))
-        image = np.hypot(image + noise[0], noise[1]) * rng.uniform(*SCANNER_SCALE)
-        whole = np.clip(np.rint(image), 1, np.iinfo(np.int16).max)
-        return np.where(brain, whole, 0).astype(np.int16)
+        return digitise(rng, image, brain, noise=rng.uniform(*cohort.noise))

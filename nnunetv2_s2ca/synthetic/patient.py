@@ -144,8 +144,14 @@ def _acquire(
     tumour = sum(vary(signals[label]) * texture * fractions[label] for label in signals)
     image = healthy * (1 - sum(fractions.values())) + tumour
     image *= np.exp(BIAS * smooth_noise(rng, shape, BIAS_WAVELENGTH / spacing))
+    return digitise(rng, image, brain, noise=rng.uniform(*NOISE))
+
+
+def digitise(
+    rng: np.random.Generator, image: NDArray[np.float32], brain: NDArray[np.bool_], *, noise: float
+) -> NDArray[np.int16]:
+    """Add noise of a standard deviation to a signal (X, Y, Z), and convert to a scanner's units."""
     # the magnitude of a complex signal, so the noise is Rician
-    noise = rng.uniform(*NOISE) * rng.standard_normal((2, *shape))
-    image = np.hypot(image + noise[0], noise[1])
-    image *= rng.uniform(*SCANNER_SCALE)
+    real, imaginary = noise * rng.standard_normal((2, *image.shape))
+    image = np.hypot(image + real, imaginary) * rng.uniform(*SCANNER_SCALE)
     return np.where(brain, np.clip(np.rint(image), 1, np.iinfo(np.int16).max), 0).astype(np.int16)

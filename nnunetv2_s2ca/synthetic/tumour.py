@@ -71,11 +71,7 @@ def make_tumour(
     else:
         enhancing = np.zeros_like(core)
 
-    segmentation = np.zeros(shape, np.uint8)
-    segmentation[without_crumbs(core | oedema, core)] = OEDEMA
-    segmentation[core] = NECROSIS
-    segmentation[enhancing] = ENHANCING
-    return segmentation
+    return labelled(core, oedema, enhancing)
 
 
 def choose_centre(
@@ -101,6 +97,12 @@ def ellipsoid(
     return (np.linalg.norm(offsets, axis=0) - radius).astype(np.float32)
 
 
-def without_crumbs(whole: NDArray[np.bool_], core: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The components of the whole tumour that contain core."""
-    return ndimage.binary_propagation(core, mask=whole)
+def labelled(
+    core: NDArray[np.bool_], oedema: NDArray[np.bool_], enhancing: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """BraTS labels of masks (X, Y, Z); oedema apart from the core is left out."""
+    segmentation = np.zeros(core.shape, np.uint8)
+    segmentation[ndimage.binary_propagation(core, mask=core | oedema)] = OEDEMA
+    segmentation[core] = NECROSIS
+    segmentation[enhancing] = ENHANCING
+    return segmentation
