@@ -1,4 +1,4 @@
-"""`python -m benchmarks.accuracy`: train and test rows, and report what is recorded."""
+"""`python -m benchmarks.accuracy`: train and test rows, and write the report."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
                         help="records and report (default: results/accuracy)")  # fmt: skip
     parser.add_argument("--table", choices=TABLES,
                         help="final and long also predict the test patients")  # fmt: skip
-    parser.add_argument("--rows", nargs="+", metavar="NAME", help="these rows alone")
+    parser.add_argument("--rows", nargs="+", metavar="NAME", help="only these rows")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], choices=range(5),
                         help="each trains on the fold of its number (default: 0)")  # fmt: skip
     parser.add_argument("--steps", type=int, default=default.steps)

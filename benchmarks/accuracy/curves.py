@@ -15,7 +15,7 @@ def draw_curves(rows: Mapping[str, RowResult], output: Path) -> bool:
     """Draw pseudo-Dice over steps and over seconds; False if no row is recorded.
 
     Args:
-        rows: by their label.
+        rows: Rows by label.
         output: PNG file to write.
     """
     recorded = {label: row for label, row in rows.items() if row.records}

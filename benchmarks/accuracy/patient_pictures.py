@@ -14,11 +14,11 @@ from nnunetv2_s2ca.reporting.slices import draw_slices
 
 
 def draw_test_patients(rows: Mapping[str, RowResult], work: Path, output: Path) -> bool:
-    """Draw three patients, chosen by the first row's Dice; False if its predictions are not there.
+    """Draw three patients, chosen by the first row's Dice; False if its predictions are missing.
 
     Args:
-        rows: by the heading of their column.
-        work: the experiment's folder.
+        rows: Rows by column heading.
+        work: The experiment's folder.
         output: PNG file to write.
     """
     ranked = ranked_patients(next(iter(rows.values())))

@@ -1,4 +1,4 @@
-"""The report of the accuracy experiment: README.md and pictures, from whatever is recorded."""
+"""The report of the accuracy experiment: README.md and pictures from the records."""
 
 from __future__ import annotations
 
@@ -65,18 +65,18 @@ Results = Mapping[str, RowResult]
 
 
 def write_report(folder: Path, work: Path) -> Path:
-    """Write the report from the records in a folder; rows that were not run say so.
+    """Write the report from the records in a folder; it names rows that were not run.
 
     Args:
-        folder: holds `rows/*.json`, and takes the report.
-        work: the experiment's folder; the picture of test patients needs their predictions there,
-            and one drawn earlier stays in the report otherwise.
+        folder: Folder with `rows/*.json`, to which the report is written.
+        work: The experiment's folder. Without the predictions of test patients there, their
+            picture is not drawn again.
 
     Returns:
         The report.
 
     Raises:
-        UserError: if the records are of different patients, or a file cannot be written.
+        UserError: The records are of different patients, or a file cannot be written.
     """
     results = read_results(Records(folder / "rows"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +166,7 @@ second hospital.
 
 
 def _real_patients(folder: Path) -> list[str]:
-    """The sanity check on real patients, if it was made."""
+    """The sanity check on real patients, if recorded."""
     if not (folder / REAL_FILE).exists():
         return []
     content = read_json(folder / REAL_FILE)
@@ -214,7 +214,7 @@ Every recipe against the one that was chosen, on validation patients.
 
 
 def _pictures(folder: Path, *names: str) -> list[str]:
-    """The pictures of these names that there are."""
+    """Those of the pictures that exist."""
     titles = {
         CURVES_FILE: "learning curves",
         LONG_CURVES_FILE: "learning curves of the longer runs",

@@ -1,4 +1,4 @@
-"""The tables of the report, in Markdown, from whatever is recorded."""
+"""The tables of the report in Markdown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPTIMISERS = {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW"}
 
 
 def scores_table(results: Iterable[RowResult], part: Part) -> str:
-    """Mean Dice of rows with intervals, and what their training took."""
+    """Mean Dice of rows with intervals, and the cost of their training."""
     rows = []
     for result in results:
         seeds = result.seeds(part)
@@ -48,7 +48,7 @@ def differences_table(pairs: Iterable[tuple[str, RowResult, RowResult]], part: P
 
 
 def ablation_table(steps: Sequence[tuple[str, RowResult]]) -> str:
-    """What each part of the network brings, compared with the row before, on test patients."""
+    """The gain of each part of the network over the row before, on test patients."""
     rows = []
     for number_, (title, result) in enumerate(steps):
         brings = [""] * 4
@@ -66,7 +66,7 @@ def commands_table(results: Iterable[RowResult]) -> str:
 
 
 def command(result: RowResult) -> str:
-    """What ran a row, or would run it with seed 0."""
+    """The command that ran a row, or would run it with seed 0."""
     row = ROWS.get(result.name)
     parts = ["python -m benchmarks.accuracy"]
     if row is not None:
@@ -87,7 +87,7 @@ def command(result: RowResult) -> str:
 
 
 def describe(recipe: Mapping[str, Any]) -> str:
-    """A recipe in a few words: its trainer, and what differs from the trainer's own way."""
+    """A recipe in a few words: its trainer, and differences from the trainer's defaults."""
     words = [recipe["trainer"]]
     if recipe["optimiser"] is not None:
         words.append(f"{OPTIMISERS[recipe['optimiser']]} {recipe['rate']:g}")
@@ -102,7 +102,7 @@ def describe(recipe: Mapping[str, Any]) -> str:
 
 
 def sentence(first: RowResult, second: RowResult, part: Part) -> str:
-    """What the paired difference of two rows says, or that it is not measured yet."""
+    """The paired difference of two rows in words."""
     found = compare_rows(first, second, part)
     if found is None:
         missing = " and ".join(f"`{r.name}`" for r in (first, second) if not r.seeds(part))
@@ -163,5 +163,5 @@ def _listed(values: Iterable[object], between: str = ", ") -> str:
 
 
 def _range(steps: Sequence[int]) -> str:
-    """One number where all seeds took the same steps."""
+    """The range of steps; one number if all seeds took the same."""
     return _listed(sorted({min(steps), max(steps)}), "–")

@@ -31,12 +31,12 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class RowResult:
-    """What is recorded of a row.
+    """The records of a row.
 
     Attributes:
-        name: of the row.
-        recipe: as in the records, or as in `rows` if nothing is recorded.
-        records: by seed; empty if the row was not run.
+        name: Name of the row.
+        recipe: Recipe in the records, or in `rows` if there are none.
+        records: Records by seed; empty if the row was not run.
     """
 
     name: str
@@ -51,9 +51,9 @@ class RowResult:
         """Dice of each patient, averaged over the seeds that predicted the patient.
 
         Args:
-            part: which patients.
+            part: Validation or test patients.
             region: WT, TC, ET, or `MEAN` of the three.
-            seeds: those to average over; all if not given.
+            seeds: Seeds to average over; all if None.
         """
         regions = REGIONS if region == MEAN else (region,)
         values: dict[str, list[float]] = {}
@@ -93,9 +93,9 @@ class RowComparison:
     """Two rows, patient by patient, over the seeds that both have.
 
     Attributes:
-        seeds: those that both rows have.
-        paired: of the mean Dice over regions and seeds of each patient.
-        of_seed: mean difference for each seed alone.
+        seeds: Seeds that both rows have.
+        paired: Comparison of each patient's mean Dice over regions and seeds.
+        of_seed: Mean difference for each seed.
     """
 
     seeds: list[int]
@@ -123,10 +123,10 @@ def _compare(first: RowResult, second: RowResult, part: Part, seeds: list[int]) 
 
 
 def read_results(records: Records) -> dict[str, RowResult]:
-    """A result for each row of the experiment, and for each record of a row that is no more.
+    """A result for each row of the experiment, and for recorded rows that no longer exist.
 
     Raises:
-        UserError: if records are of different patients.
+        UserError: Records are of different patients.
     """
     recorded = records.all()
     first: tuple[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""The rows of the experiment: which network is trained how, and in which table it stands."""
+"""The rows of the experiment: networks, their recipes, and the tables that list them."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ TABLES: tuple[Table, ...] = ("sweep", "final", "long")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained; what is None is left to the trainer that is named.
+    """How a network is trained; the named trainer decides on everything that is None.
 
     Attributes:
-        trainer: nnU-Net's or our trainer, which builds the network and says all else.
+        trainer: nnU-Net's or our trainer, which builds the network.
         optimiser: "sgd" (Nesterov, momentum 0.99), "adam" or "adamw".
         rate: highest learning rate.
         decay: weight decay of the optimiser.
         schedule: "poly" (nnU-Net's), "cosine" (to zero), or "paper" (plateau until 55/400, then
-            cosine); all of them for each step.
+            cosine), each per step.
         warmup: share of the steps in which the rate rises linearly to the highest.
         betas: Adam's.
         clip: largest norm of the gradient; nnU-Net clips at 12 in any case.
@@ -58,11 +58,11 @@ class Row:
     Attributes:
         name: letters, digits and hyphens.
         recipe: how it is trained.
-        steps: None for the experiment's.
-        tables: where it stands.
+        steps: Number of steps; the experiment's if None.
+        tables: Tables that list the row.
         data: "first" or "second" hospital.
-        start_from: the row whose weights it starts from, of the same seed.
-        seconds_of: the row whose processor seconds it takes, in place of the same steps.
+        start_from: The row with the initial weights, of the same seed.
+        seconds_of: The row whose processor seconds determine the number of steps.
     """
 
     name: str
@@ -75,28 +75,28 @@ class Row:
 
     @property
     def trainer(self) -> str:
-        """Name of the trainer's class, by which nnU-Net names the folder of results."""
+        """Name of the trainer's class, and so of nnU-Net's folder of results."""
         return f"Accuracy_{self.name.replace('-', '_')}"
 
     def as_json(self) -> dict[str, Any]:
-        """What decides on the row's outcome, for its record."""
+        """Everything that affects the row's outcome, for its record."""
         content = asdict(self)
         del content["tables"]
         return content
 
 
 NNUNET, S2CA = "nnUNetTrainer", "nnUNetTrainerS2CA"
-# short runs: a tenth of the steps warms up, then half a cosine
+# short runs: warm-up for a tenth of the steps, then half a cosine
 SHORT: dict[str, Any] = {"optimiser": "adam", "schedule": "cosine", "warmup": 0.1}
 REFERENCE_S2CA = Recipe(S2CA, rate=3e-3, **SHORT)
 REFERENCE_NNUNET = Recipe(NNUNET, rate=3e-3, **SHORT)
-# what won the sweep, on validation patients alone
+# the best of the sweep on validation patients
 BEST_S2CA, BEST_NNUNET = "s2ca-adam-3e-3", "nnunet-adam-3e-3"
 LONG_STEPS = 2000
 
 
 def _sweep() -> list[Row]:
-    """One thing changed at a time; judged on validation patients alone."""
+    """Rows with one change each, judged on validation patients only."""
     rows = [Row("nnunet-default", Recipe(NNUNET)), Row("s2ca-paper", Recipe(S2CA))]
     for rate in (1e-3, 3e-3, 1e-2):
         rows += [
@@ -131,7 +131,7 @@ def _sweep() -> list[Row]:
 
 
 def _with_best_recipes(s2ca: Recipe, nnunet: Recipe) -> list[Row]:
-    """What is trained once the sweep has said which recipes are best."""
+    """The rows that use the best recipes of the sweep."""
     ablation = {
         "s": "nnUNetTrainerS2CA_S",
         "b": "nnUNetTrainerS2CA_B",
@@ -170,7 +170,7 @@ def chosen_rows(names: list[str] | None, table: Table | None) -> list[Row]:
     """The rows of these names, or of a table, or all.
 
     Raises:
-        UserError: for a name that no row has.
+        UserError: No row has such a name.
     """
     unknown = [name for name in names or () if name not in ROWS]
     if unknown:

@@ -134,12 +134,12 @@ class Runner:
 
 
 def trainer_content(row: Row, *, steps: int) -> dict[str, Any]:
-    """What the trainer of a row reads from its environment variable."""
+    """The content of the environment variable that a row's trainer reads."""
     return row.as_json() | {"trainer": row.trainer, "steps": steps}
 
 
 def predictions_folder(work: Path, name: str, seed: int) -> Path:
-    """Where a row's predictions of the test patients are."""
+    """Folder of a row's predictions of the test patients."""
     return work / "predictions" / f"{name}.seed{seed}"
 
 

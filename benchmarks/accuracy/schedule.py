@@ -16,7 +16,7 @@ LOWEST = 1e-3  # of the highest rate
 
 
 def relative_rate(progress: float, *, schedule: str, warmup: float) -> float:
-    """The learning rate relative to its highest, where `progress` (0 to 1) of a run is done."""
+    """The learning rate relative to its maximum at `progress`, from 0 to 1."""
     if progress < warmup:
         return max(progress / warmup, LOWEST)
     if schedule == "poly":
@@ -27,7 +27,7 @@ def relative_rate(progress: float, *, schedule: str, warmup: float) -> float:
 
 
 class RecipeSchedule:
-    """A recipe's rates in the form that nnU-Net's trainer steps: `step(epoch)`, fractions too."""
+    """A recipe's rates, stepped as nnU-Net's trainer does: `step(epoch)`, with fractions."""
 
     def __init__(self, optimizer: Optimizer, recipe: Mapping[str, Any], epochs: int):
         self.optimizer, self.recipe, self.epochs = optimizer, recipe, epochs

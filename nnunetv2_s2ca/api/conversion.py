@@ -25,9 +25,9 @@ class CheckReport:
     """The findings of `check`.
 
     Attributes:
-        cases: number of cases.
-        problems: case identifier → what is wrong with the case; invalid cases only.
-        table: the report as text.
+        cases: Number of cases.
+        problems: Case identifier → what is wrong with the case; invalid cases only.
+        table: The report as text.
     """
 
     cases: int
@@ -44,7 +44,7 @@ class Splits:
 
     Attributes:
         path: nnU-Net's `splits_final.json`.
-        table: what each fold holds, as text.
+        table: What each fold holds, as text.
     """
 
     path: Path
@@ -60,10 +60,10 @@ def check(
     """Read every case of a BraTS download and report what is wrong; nothing is written.
 
     Args:
-        edition: such as "brats2019".
-        source: folder of the unzipped download.
-        deep: read every voxel; without it, only headers and segmentations.
-        processes: worker processes; all cores if None.
+        edition: Such as "brats2019".
+        source: Folder of the unzipped download.
+        deep: Read every voxel; without it, only headers and segmentations.
+        processes: Worker processes; all cores if None.
 
     Raises:
         UserError: The edition is unknown, or the folder holds no case of it.
@@ -101,16 +101,16 @@ def convert(
     changed.
 
     Args:
-        edition: such as "brats2019".
-        source: folder of the unzipped download.
+        edition: Such as "brats2019".
+        source: Folder of the unzipped download.
         dataset_id: nnU-Net's id; the edition's own if None.
-        name: name of the dataset, after the id; the edition's own if None.
-        channels: the sequences to take, such as `["t1ce", "flair"]`; all if None.
-        link: refer to the images where they are, and write labels only.
-        deep: with `link`, read every voxel of the images; a copy always does.
-        skip_invalid: skip invalid cases and list them in `s2ca_skipped.txt`.
-        overwrite: replace an existing dataset.
-        processes: worker processes; all cores if None.
+        name: Name of the dataset, after the id; the edition's own if None.
+        channels: The sequences to take, such as `["t1ce", "flair"]`; all if None.
+        link: Refer to the images where they are, and write labels only.
+        deep: With `link`, read every voxel of the images; a copy always does.
+        skip_invalid: Skip invalid cases and list them in `s2ca_skipped.txt`.
+        overwrite: Replace an existing dataset.
+        processes: Worker processes; all cores if None.
 
     Raises:
         UserError: Something is wrong with the source or the target; nothing is left behind.
@@ -135,10 +135,10 @@ def write_splits(
     """Write patient-disjoint folds to nnU-Net's `splits_final.json`.
 
     Args:
-        dataset_id: id of a dataset that `convert` wrote.
-        folds: number of folds.
-        seed: seed of the shuffling.
-        overwrite: replace other folds.
+        dataset_id: Id of a dataset that `convert` wrote.
+        folds: Number of folds.
+        seed: Seed of the shuffling.
+        overwrite: Replace other folds.
 
     Raises:
         UserError: There are fewer patients than folds, the dataset's cases are no longer those of
@@ -163,12 +163,12 @@ def export(
 
     Args:
         dataset: nnU-Net's id of the dataset, or its folder in nnUNet_raw; None with `like`.
-        predictions: folder of nnU-Net's predictions.
-        output: folder for the files, new or empty.
-        edition: with `like`, the edition, such as "brats2019".
-        like: folder of the images that were predicted, named as nnU-Net or the edition names them.
-        allow_unknown: also export cases that the images lack, in their own geometry.
-        processes: worker processes; all cores if None.
+        predictions: Folder of nnU-Net's predictions.
+        output: Folder for the files, new or empty.
+        edition: With `like`, the edition, such as "brats2019".
+        like: Folder of the images that were predicted, named as nnU-Net or the edition names them.
+        allow_unknown: Also export cases that the images lack, in their own geometry.
+        processes: Worker processes; all cores if None.
 
     Raises:
         UserError: A prediction is damaged, belongs to no case, or differs in geometry; or both or

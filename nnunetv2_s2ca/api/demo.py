@@ -17,7 +17,7 @@ def run_demo(output: str | PathLike[str], settings: DemoSettings | None = None) 
     Args:
         output: a new or empty folder, or that of an interrupted demo with these settings, which
             resumes.
-        settings: defaults if None.
+        settings: Defaults if None.
 
     Raises:
         UserError: The folder holds something else, or a step fails.

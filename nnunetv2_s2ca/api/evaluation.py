@@ -46,12 +46,12 @@ class Evaluation:
     """Scores of a folder of predictions.
 
     Attributes:
-        output: folder with `metrics.csv` and `summary.json`.
-        summaries: region → metric → mean, median, standard deviation and interval over cases.
-        cases: number of cases scored.
-        problems: why other cases were not scored, a line each.
-        table: the means as text.
-        report: the HTML page, if one was asked for.
+        output: Folder with `metrics.csv` and `summary.json`.
+        summaries: Region → metric → mean, median, standard deviation and interval over cases.
+        cases: Number of cases scored.
+        problems: Why other cases were not scored, a line each.
+        table: The means as text.
+        report: The HTML page, if one was asked for.
     """
 
     output: Path
@@ -71,10 +71,10 @@ class RunComparison:
     """Two runs, case by case.
 
     Attributes:
-        comparisons: region → metric → paired differences, second minus first.
-        unpaired: cases that only one run has, a line each.
-        table: the comparison as text.
-        report: the HTML page, if one was asked for.
+        comparisons: Region → metric → paired differences, second minus first.
+        unpaired: Cases that only one run has, a line each.
+        table: The comparison as text.
+        report: The HTML page, if one was asked for.
     """
 
     comparisons: Mapping[str, Mapping[str, Comparison]]
@@ -104,18 +104,18 @@ def evaluate(
     """Score predictions by the challenge's rules and write `metrics.csv` and `summary.json`.
 
     Args:
-        reference: folder with the true segmentations.
-        predictions: folder with the predictions, under the same names.
-        edition: the edition whose own labels both folders hold; if None, they hold nnU-Net's.
+        reference: Folder with the true segmentations.
+        predictions: Folder with the predictions, under the same names.
+        edition: The edition whose own labels both folders hold; if None, they hold nnU-Net's.
         dataset_json: nnU-Net's file that defines the regions; if None, the one in the folders.
         rules: "classic", "lesionwise-2023" or "brats-2026"; if None, the edition's own, or classic.
-        tolerance: tolerance of NSD in mm; the rules' own if None.
-        output: folder for the results; `s2ca_evaluation` in the predictions if None.
-        official: also run the challenge's own program, `brats-evaluation`.
-        keep_going: score valid cases even if others have problems.
-        overwrite: replace earlier results.
-        processes: worker processes; all cores if None.
-        report: also write an HTML page with plots and pictures to this file.
+        tolerance: Tolerance of NSD in mm; the rules' own if None.
+        output: Folder for the results; `s2ca_evaluation` in the predictions if None.
+        official: Also run the challenge's own program, `brats-evaluation`.
+        keep_going: Score valid cases even if others have problems.
+        overwrite: Replace earlier results.
+        processes: Worker processes; all cores if None.
+        report: Also write an HTML page with plots and pictures to this file.
 
     Raises:
         UserError: Arguments contradict each other, or a case has a problem; all are named and
@@ -180,10 +180,10 @@ def compare(
 
     Args:
         first: `metrics.csv` of a run, or the folder that holds it.
-        second: the same of the other run.
-        output: also write the table to this csv file, which must not exist.
-        keep_going: compare the cases of both runs even if others exist in one run only.
-        report: also write an HTML page with plots and pictures to this file, which must not exist.
+        second: The same of the other run.
+        output: Also write the table to this csv file, which must not exist.
+        keep_going: Compare the cases of both runs even if others exist in one run only.
+        report: Also write an HTML page with plots and pictures to this file, which must not exist.
 
     Raises:
         UserError: A table is damaged, the runs were scored by different rules, or cases differ.

@@ -11,8 +11,8 @@ class Installation:
     """The findings on this machine.
 
     Attributes:
-        findings: one or more lines each.
-        ready: whether training could start.
+        findings: One or more lines each.
+        ready: Whether training could start.
     """
 
     findings: tuple[str, ...]
@@ -44,7 +44,7 @@ def link_trainers() -> Path:
     """Let nnU-Net find the trainers of an editable install; returns the file that it writes.
 
     Raises:
-        UserError: site-packages cannot be written to.
+        UserError: Site-packages cannot be written to.
     """
     from nnunetv2_s2ca.link import link
 
@@ -55,7 +55,7 @@ def unlink_trainers() -> Path:
     """Undo `link_trainers`; returns the removed file.
 
     Raises:
-        UserError: site-packages cannot be written to.
+        UserError: Site-packages cannot be written to.
     """
     from nnunetv2_s2ca.link import unlink
 

@@ -27,9 +27,9 @@ class CrossValidationReport:
     """The outcome of a cross-validation.
 
     Attributes:
-        outcome: which folds were skipped, failed, or wait on SLURM.
+        outcome: Which folds were skipped, failed, or wait on SLURM.
         table: Dice of the validated folds as text.
-        report: the HTML page, if one was asked for and a fold has been validated.
+        report: The HTML page, if one was asked for and a fold has been validated.
     """
 
     outcome: CrossValidation
@@ -47,7 +47,7 @@ class PredictionReport:
     """The outcome of a prediction by several jobs.
 
     Attributes:
-        failed: name of each failed job → its log.
+        failed: Name of each failed job → its log.
     """
 
     failed: dict[str, str]
@@ -68,13 +68,13 @@ def cross_validate(
 
     Args:
         dataset: nnU-Net's id or name of a preprocessed dataset.
-        configuration: such as "3d_fullres".
-        trainers: names for `nnUNetv2_train -tr`.
+        configuration: Such as "3d_fullres".
+        trainers: Names for `nnUNetv2_train -tr`.
         plans: nnU-Net's plans.
-        folds: numbers of the folds; all of the split if None.
-        backend: where the jobs run; one at a time on this machine if None.
+        folds: Numbers of the folds; all of the split if None.
+        backend: Where the jobs run; one at a time on this machine if None.
         device: "cuda", "cpu" or "mps"; CUDA if there is one if None.
-        report: also write an HTML page about all trainers to this file; an earlier page is
+        report: Also write an HTML page about all trainers to this file; an earlier page is
             replaced, since the command is repeated until all folds are finished.
 
     Raises:
@@ -117,17 +117,17 @@ def predict(
     """Predict a folder of images by several calls of `nnUNetv2_predict`.
 
     Args:
-        images: folder with `CASE_0000.nii.gz` and so on.
-        output: folder for the predictions; what it holds already is skipped.
+        images: Folder with `CASE_0000.nii.gz` and so on.
+        output: Folder for the predictions; what it holds already is skipped.
         dataset: nnU-Net's id or name.
-        configuration: such as "3d_fullres".
-        trainer: name of the trainer.
+        configuration: Such as "3d_fullres".
+        trainer: Name of the trainer.
         plans: nnU-Net's plans.
-        folds: folds whose predictions are averaged.
-        backend: where the jobs run; on this machine if None.
-        jobs: number of calls.
+        folds: Folds whose predictions are averaged.
+        backend: Where the jobs run; on this machine if None.
+        jobs: Number of calls.
         device: "cuda", "cpu" or "mps"; CUDA if there is one if None.
-        options: further options of `nnUNetv2_predict`.
+        options: Further options of `nnUNetv2_predict`.
 
     Raises:
         UserError: There are no images, or cases are missing once all jobs are done.

@@ -22,9 +22,9 @@ class Postprocessed:
     """A folder of post-processed predictions.
 
     Attributes:
-        output: the folder.
-        cases: number of files written.
-        changed: number of files that differ from the input.
+        output: The folder.
+        cases: Number of files written.
+        changed: Number of files that differ from the input.
     """
 
     output: Path
@@ -41,8 +41,8 @@ class FittedPostprocessing:
 
     Attributes:
         path: JSON file with the sizes, for `postprocess`.
-        fitted: sizes, and scores before and after.
-        missing_folds: folds without predictions, whose cases were not used.
+        fitted: Sizes, and scores before and after.
+        missing_folds: Folds without predictions, whose cases were not used.
     """
 
     path: Path
@@ -67,13 +67,13 @@ def postprocess(
     """Remove small components, and enhancing tumour if there is too little of it.
 
     Args:
-        predictions: folder of nnU-Net's predictions.
-        output: another folder.
+        predictions: Folder of nnU-Net's predictions.
+        output: Another folder.
         rules: JSON file of `fit_postprocessing`; the paper's 10 and 400 voxels if None.
-        fill_holes: also fill holes of WT and TC; with `rules`, their file decides.
+        fill_holes: Also fill holes of WT and TC; with `rules`, their file decides.
         dataset_json: nnU-Net's file that defines the regions; if None, that in `predictions`.
-        overwrite: replace files of the same names in `output`.
-        processes: worker processes; all cores if None.
+        overwrite: Replace files of the same names in `output`.
+        processes: Worker processes; all cores if None.
 
     Raises:
         UserError: Files are damaged or exist already; all are named and nothing is written.
@@ -110,14 +110,14 @@ def fit_postprocessing(
 
     Args:
         model: nnU-Net's folder of the trained model.
-        reference: folder with the true segmentations; `gt_segmentations` of the dataset in
+        reference: Folder with the true segmentations; `gt_segmentations` of the dataset in
             nnUNet_preprocessed if None.
         splits: `splits_final.json`; that of the dataset in nnUNet_preprocessed if None.
         output: JSON file to write; `s2ca_postprocessing.json` in the model's folder if None.
-        fill_holes: also try to fill holes of WT and TC.
+        fill_holes: Also try to fill holes of WT and TC.
         dataset_json: nnU-Net's file that defines the regions; if None, that of the model.
-        overwrite: replace an existing file.
-        processes: worker processes; all cores if None.
+        overwrite: Replace an existing file.
+        processes: Worker processes; all cores if None.
 
     Raises:
         UserError: A fold predicted a case that it was trained on, files are missing or damaged, or

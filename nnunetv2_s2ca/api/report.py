@@ -19,8 +19,8 @@ class Report:
     """A page about one or several runs.
 
     Attributes:
-        path: the HTML file.
-        missing: what the page could not show, a sentence each.
+        path: The HTML file.
+        missing: What the page could not show, a sentence each.
     """
 
     path: Path
@@ -48,16 +48,16 @@ def report(
     a run that has none is scored by the classic rules if its truth is found.
 
     Args:
-        runs: one or several of: a trained model's folder, a folder of predictions, the results of
+        runs: One or several of: a trained model's folder, a folder of predictions, the results of
             `evaluate`, or the JSON file of `segment`. Further runs are compared with the first.
         output: HTML file to write.
-        reference: folder with the true segmentations; looked for if None.
-        images: folder with the images; looked for if None.
+        reference: Folder with the true segmentations; looked for if None.
+        images: Folder with the images; looked for if None.
         dataset_json: nnU-Net's file that defines the regions; looked for if None.
-        title: heading of the page.
-        pictures: number of best and of worst cases to show.
-        overwrite: replace an earlier page.
-        processes: worker processes; all cores if None.
+        title: Heading of the page.
+        pictures: Number of best and of worst cases to show.
+        overwrite: Replace an earlier page.
+        processes: Worker processes; all cores if None.
 
     Raises:
         UserError: A run does not exist or holds nothing to show, or `output` exists or cannot be
