@@ -9,8 +9,6 @@ from pathlib import Path
 import nnunetv2_s2ca
 from nnunetv2_s2ca.commands import options
 
-RULES = ("classic", "lesionwise-2023", "brats-2026")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     for option, dest, what in (
@@ -26,7 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "labels, with the regions of dataset.json)",
     )
     options.add_dataset_json(parser)
-    parser.add_argument("--rules", choices=RULES, help="default: the edition's, else classic")
+    parser.add_argument(
+        "--rules",
+        help="classic, lesionwise-2023 or brats-2026 (default: the edition's, else classic)",
+    )
     parser.add_argument("--tolerance", type=float, metavar="MM", help="of NSD (default: 1)")
     parser.add_argument(
         "-o",
