@@ -140,7 +140,7 @@ def matched_lesions_2026(
         first, second = lesions[both] == lesion, predicted[both] == component
         between = rules.surfaces(first, second, spacing=spacing)
         dices.append(dice(first, second))
-        nsds.append(rules.nsd(between, tolerance=rules.lesion_tolerance(spacing)))
+        nsds.append(rules.nsd(between, tolerance=min(spacing)))  # one voxel's width
         distances.append(rules.hd95(between))
 
     if pairs:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from nnunetv2_s2ca.brats.editions import RULES, Edition, edition_named
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.evaluation import surfaces as measured
-from nnunetv2_s2ca.evaluation.surfaces import Spacing, SurfaceDistances
+from nnunetv2_s2ca.evaluation.surfaces import SurfaceDistances
 
 # The diagonal of BraTS' 240×240×155 volumes of 1 mm voxels, the penalty for a missed region: in
 # 2017–2022 ...
@@ -74,32 +74,22 @@ class Rules:
         own = self.tolerance if tolerance is None else tolerance
         return self.surface_dice(distances, tolerance=own)
 
-    def lesion_tolerance(self, spacing: Spacing) -> float:
-        """Tolerance in mm of NSD per lesion."""
-        return self.tolerance if self.lesions is not None else min(spacing)
-
     def describe(self) -> str:
         """One paragraph that explains the numbers, for the head of a table."""
-        return f"Rules {self.name}: HD95 {self.hd95_text}; {self._nsd_text()}. {self._empty_text()}"
-
-    def _nsd_text(self) -> str:
-        if self.lesions is None:
-            return f"NSD at {self.tolerance:g} mm per region, at one voxel's width per lesion"
-        return f"NSD at {self.tolerance:g} mm"
-
-    def _empty_text(self) -> str:
+        start = f"Rules {self.name}: HD95 {self.hd95_text}; NSD at {self.tolerance:g} mm"
         if self.lesions is None:
             return (
-                "Region empty in both: left out of the mean; in one, or without overlap: Dice 0, "
-                f"NSD 0, HD95 infinite ({self.infinity_in_means:g} mm in means). "
-                f"{self._sensitivity_text()} Lesions matched one to one by Dice; lesion-wise means "
-                "are over matched lesions."
+                f"{start} per region, at one voxel's width per lesion. Region empty in both: left "
+                "out of the mean; in one, or without overlap: Dice 0, NSD 0, HD95 infinite "
+                f"({self.infinity_in_means:g} mm in means). {self._sensitivity_text()} Lesions "
+                "matched one to one by Dice; lesion-wise means are over matched lesions."
             )
         return (
-            f"Region empty in both: Dice 1, HD95 0 mm; in one: Dice 0, HD95 {self.one_empty[2]:g} "
-            f"mm. {self._sensitivity_text()} Lesion-wise by the rule of 2023: "
-            f"{self.lesions.dilations} dilations, lesions over {self.lesions.smallest_mm3:g} mm³, "
-            f"a missed or false lesion Dice 0, HD95 {DIAGONAL_2023_MM:g} mm."
+            f"{start}. Region empty in both: Dice 1, HD95 0 mm; in one: Dice 0, HD95 "
+            f"{self.one_empty[2]:g} mm. {self._sensitivity_text()} Lesion-wise by the rule of "
+            f"2023: {self.lesions.dilations} dilations, lesions over "
+            f"{self.lesions.smallest_mm3:g} mm³, a missed or false lesion Dice 0, HD95 "
+            f"{DIAGONAL_2023_MM:g} mm."
         )
 
     def _sensitivity_text(self) -> str:
