@@ -22,12 +22,11 @@ import psutil
 import torch
 
 from benchmarks.networks import BASELINE, NETWORKS
+from benchmarks.plans import make_plans, plain_unet
 
 RESULT = Path(__file__).parents[1] / "results" / "speed" / "predict.md"
 PATCH = (128, 128, 128)
 TRAINERS = {BASELINE: "nnUNetTrainer", "S2CA-Net": "nnUNetTrainerS2CA"}
-RESAMPLING = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
-SEGMENTATION_RESAMPLING = {"is_seg": True, "order": 1, "order_z": 0, "force_separate_z": None}
 
 
 def main() -> None:
@@ -126,59 +125,20 @@ def write_model(
 
 
 def _plans(patch: tuple[int, int, int], spacing: float) -> dict[str, Any]:
-    """nnU-Net's plan for BraTS, the parts that prediction reads."""
-    network = {
-        "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-        "arch_kwargs": {
-            "n_stages": 6,
-            "features_per_stage": [32, 64, 128, 256, 320, 320],
-            "conv_op": "torch.nn.modules.conv.Conv3d",
-            "kernel_sizes": [[3, 3, 3]] * 6,
-            "strides": [[1, 1, 1]] + [[2, 2, 2]] * 5,
-            "n_conv_per_stage": [2] * 6,
-            "n_conv_per_stage_decoder": [2] * 5,
-            "conv_bias": True,
-            "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-            "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-            "dropout_op": None,
-            "dropout_op_kwargs": None,
-            "nonlin": "torch.nn.LeakyReLU",
-            "nonlin_kwargs": {"inplace": True},
-        },
-        "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-    }
+    """nnU-Net's plans for BraTS, the parts that prediction reads."""
     configuration = {
-        "data_identifier": "nnUNetPlans_3d_fullres",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": 2,
         "patch_size": list(patch),
         "median_image_size_in_voxels": [140.0, 171.0, 136.0],
         "spacing": [spacing] * 3,
         "normalization_schemes": ["ZScoreNormalization"] * 4,
-        "use_mask_for_norm": [True] * 4,
-        "resampling_fn_data": "resample_data_or_seg_to_shape",
-        "resampling_fn_seg": "resample_data_or_seg_to_shape",
-        "resampling_fn_data_kwargs": RESAMPLING,
-        "resampling_fn_seg_kwargs": SEGMENTATION_RESAMPLING,
-        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-        "resampling_fn_probabilities_kwargs": RESAMPLING | {"order": 1},
-        "architecture": network,
-        "batch_dice": False,
+        "architecture": plain_unet([32, 64, 128, 256, 320, 320], blocks=2),
     }
-    return {
-        "dataset_name": "Dataset001_BraTS",
-        "plans_name": "nnUNetPlans",
-        "original_median_spacing_after_transp": [1.0, 1.0, 1.0],
-        "original_median_shape_after_transp": [140, 171, 136],
-        "image_reader_writer": "SimpleITKIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "configurations": {"3d_fullres": configuration},
-        "experiment_planner_used": "ExperimentPlanner",
-        "label_manager": "LabelManager",
-        # z-scoring requires an entry per channel, but does not read it
-        "foreground_intensity_properties_per_channel": {str(channel): {} for channel in range(4)},
-    }
+    return make_plans(
+        configuration,
+        dataset_name="Dataset001_BraTS",
+        original_median_spacing_after_transp=[1.0, 1.0, 1.0],
+        original_median_shape_after_transp=[140, 171, 136],
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from nnunetv2_s2ca.commands.options import add_overwrite, name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line offers."""
     for option, dest, text in (
         ("-m", "model", "nnU-Net's folder of the trained model"),
         ("-o", "output", "folder for the network and its JSON file"),
@@ -36,7 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Export."""
     print(
         nnunetv2_s2ca.export_network(
             args.model,

@@ -10,8 +10,9 @@ from nnunetv2_s2ca.commands.options import add_overwrite, name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line offers."""
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = parser.add_subparsers(
+        dest="action", required=True, metavar="ACTION", help="what to do"
+    )
     pack = actions.add_parser("pack", help="write what prediction needs to one file")
     of, to = "folder of the trained model", "zip file to write"
     pack.add_argument("-m", dest="model", type=Path, required=True, metavar="FOLDER", help=of)
@@ -38,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Pack, install or show."""
     if args.action == "show":
         print(nnunetv2_s2ca.describe_model(args.model))
         return

@@ -11,7 +11,6 @@ from nnunetv2_s2ca.commands.options import add_dataset_json, add_overwrite, add_
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line offers."""
     parser.add_argument(
         "runs",
         type=Path,
@@ -47,7 +46,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the page, and say what it lacks."""
     given = {name: value for name, value in vars(args).items() if name in OPTIONS}
     written = nnunetv2_s2ca.report(args.runs, args.output, **given)
     for line in written.missing:

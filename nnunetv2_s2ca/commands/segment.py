@@ -18,7 +18,6 @@ OWN = ("space", "edition", "postprocessing", "probabilities", "uncertainty", "re
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What the command line offers."""
     add_predictor(parser)
     scan = "NIfTI file, or folder of a DICOM series"
     for name in SEQUENCES:
@@ -44,7 +43,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Returns the exit code, 1 if a patient could not be segmented."""
     scans = {name: getattr(args, name) for name in SEQUENCES if getattr(args, name) is not None}
     chosen = {name: getattr(args, name) for name in (*PREDICTOR, *OWN, "overwrite")}
     if (args.source is None) == (not scans):

@@ -10,6 +10,8 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from benchmarks.plans import make_plans, plain_unet
+
 REGIONS = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": 3}
 # a network that is exported within seconds
 TINY = {
@@ -18,7 +20,6 @@ TINY = {
     "decoder_branches": [],
     "context_aggregation": False,
 }
-RESAMPLING = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
 STATISTICS = {"mean": 100.5, "std": 20.25, "percentile_00_5": -7.0, "percentile_99_5": 310.0}
 
 
@@ -67,56 +68,19 @@ def write_model(
 
 def _plans(patch_size, schemes, network):
     configuration = {
-        "data_identifier": "nnUNetPlans_3d_fullres",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": 2,
         "patch_size": list(patch_size),
         "median_image_size_in_voxels": list(patch_size),
         "spacing": [2.5, 1.0, 0.75],
         "normalization_schemes": list(schemes),
-        "use_mask_for_norm": [scheme == "ZScoreNormalization" for scheme in schemes],
-        "resampling_fn_data": "resample_data_or_seg_to_shape",
-        "resampling_fn_data_kwargs": RESAMPLING,
-        "resampling_fn_seg": "resample_data_or_seg_to_shape",
-        "resampling_fn_seg_kwargs": {**RESAMPLING, "is_seg": True, "order": 1},
-        "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
-        "resampling_fn_probabilities_kwargs": {**RESAMPLING, "order": 1},
-        "architecture": {
-            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-            "arch_kwargs": {
-                "n_stages": 4,
-                "features_per_stage": [8, 8, 8, 8],
-                "conv_op": "torch.nn.modules.conv.Conv3d",
-                "kernel_sizes": [[3, 3, 3]] * 4,
-                "strides": [[1, 1, 1], [2, 2, 2], [2, 2, 2], [2, 2, 2]],
-                "n_conv_per_stage": [1] * 4,
-                "n_conv_per_stage_decoder": [1] * 3,
-                "conv_bias": True,
-                "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-                "norm_op_kwargs": {"eps": 1e-5, "affine": True},
-                "dropout_op": None,
-                "dropout_op_kwargs": None,
-                "nonlin": "torch.nn.LeakyReLU",
-                "nonlin_kwargs": {"inplace": True},
-            },
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
-        "batch_dice": False,
+        "architecture": plain_unet([8, 8, 8, 8], blocks=1),
     }
     if network is not None:
         configuration["s2ca_net"] = network
-    return {
-        "dataset_name": "Dataset043_BraTS2019",
-        "plans_name": "nnUNetPlans",
-        "original_median_spacing_after_transp": [2.5, 1.0, 0.75],
-        "original_median_shape_after_transp": list(patch_size),
-        "image_reader_writer": "SimpleITKIO",
-        "transpose_forward": [2, 0, 1],
-        "transpose_backward": [1, 2, 0],
-        "configurations": {"3d_fullres": configuration},
-        "experiment_planner_used": "ExperimentPlanner",
-        "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {
+    return make_plans(
+        configuration,
+        transpose_forward=[2, 0, 1],
+        transpose_backward=[1, 2, 0],
+        foreground_intensity_properties_per_channel={
             str(i): {**STATISTICS, "mean": STATISTICS["mean"] + i} for i in range(len(schemes))
         },
-    }
+    )

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.plans import make_plans
+
 TRAINER = "nnUNetTrainerTinyForTests"
 CHANNELS = ("T1", "T1ce", "T2", "FLAIR")
 REGIONS = {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]}
@@ -125,41 +127,15 @@ def _weights(channels, outputs, generator, *, regions) -> dict[str, torch.Tensor
 
 
 def _plans(channels, patch) -> dict[str, Any]:
-    count = len(channels)
-    resampling = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
-    function = "resample_data_or_seg_to_shape"
     configuration = {
-        "data_identifier": "nnUNetPlans_3d_fullres",
-        "preprocessor_name": "DefaultPreprocessor",
-        "batch_size": 2,
         "patch_size": [patch] * 3,
         "median_image_size_in_voxels": [32, 38, 30],
-        "spacing": [SPACING, SPACING, SPACING],
-        "normalization_schemes": ["ZScoreNormalization"] * count,
-        "use_mask_for_norm": [True] * count,
-        "resampling_fn_data": function,
-        "resampling_fn_data_kwargs": resampling,
-        "resampling_fn_seg": function,
-        "resampling_fn_seg_kwargs": {**resampling, "is_seg": True, "order": 1},
-        "resampling_fn_probabilities": function,
-        "resampling_fn_probabilities_kwargs": {**resampling, "order": 1},
+        "spacing": [SPACING] * 3,
+        "normalization_schemes": ["ZScoreNormalization"] * len(channels),
         "architecture": {
             "network_class_name": "torch.nn.Conv3d",
             "arch_kwargs": {},
             "_kw_requires_import": [],
         },
-        "batch_dice": False,
     }
-    return {
-        "dataset_name": DATASET,
-        "plans_name": "nnUNetPlans",
-        "original_median_spacing_after_transp": [SPACING] * 3,
-        "original_median_shape_after_transp": [32, 38, 30],
-        "image_reader_writer": "SimpleITKIO",
-        "transpose_forward": [0, 1, 2],
-        "transpose_backward": [0, 1, 2],
-        "configurations": {"3d_fullres": configuration},
-        "experiment_planner_used": "ExperimentPlanner",
-        "label_manager": "LabelManager",
-        "foreground_intensity_properties_per_channel": {str(n): {} for n in range(count)},
-    }
+    return make_plans(configuration, dataset_name=DATASET)
