@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from dataclasses import asdict
@@ -15,8 +16,10 @@ from benchmarks.accuracy.experiment import Experiment, Settings
 from benchmarks.accuracy.network_options import apply_options
 from benchmarks.accuracy.records import Records
 from benchmarks.accuracy.rows import BEST_NNUNET, BEST_S2CA, ROWS, Recipe, chosen_rows
-from benchmarks.accuracy.running import Runner, mean_dice
+from benchmarks.accuracy.running import Runner, mean_dice, trainer_content
 from benchmarks.accuracy.schedule import relative_rate
+from benchmarks.accuracy.trainers import row_trainer
+from benchmarks.accuracy.trainers.row_trainer import ROW_VARIABLE
 from benchmarks.accuracy.weight_average import WeightAverage
 from nnunetv2_s2ca import S2CANet
 from nnunetv2_s2ca.architecture.attention import AttentionGate
@@ -122,6 +125,15 @@ def test_average_of_weights_follows_its_formula_and_is_exchanged():
     assert network.weight.item() == pytest.approx(1 - 2 / 11)
     average.exchange()
     assert network.weight.item() == 1.0
+
+
+@pytest.mark.parametrize("name", [BEST_S2CA, "nnunet-default"])
+def test_nnunet_recognises_the_signature_of_a_rows_trainer(name, monkeypatch):
+    row = ROWS[name]
+    monkeypatch.setenv(ROW_VARIABLE, json.dumps(trainer_content(row, steps=2)))
+    trainer = getattr(row_trainer, row.trainer)
+    parameters = inspect.signature(trainer.build_network_architecture).parameters
+    assert "plans_manager" in parameters
 
 
 @pytest.mark.slow

@@ -60,9 +60,14 @@ class RowTrainer(nnUNetTrainer):
         super().initialize()
 
     @classmethod
-    def build_network_architecture(cls, *arguments: Any, **named: Any) -> nn.Module:
-        """Build the network as its trainer does, then apply the recipe's options."""
-        network = super().build_network_architecture(*arguments, **named)
+    def build_network_architecture(
+        cls, plans_manager: Any, *others: Any, **named: Any
+    ) -> nn.Module:
+        """Build the network as its trainer does, then apply the recipe's options.
+
+        nnU-Net looks for a parameter of the name `plans_manager`.
+        """
+        network = super().build_network_architecture(plans_manager, *others, **named)
         return apply_options(network, cls.row["recipe"])
 
     def configure_optimizers(self):
