@@ -61,9 +61,9 @@ def test_the_default_memory_is_for_the_papers_patch_and_no_more():
     assert needed_gb(PAPER) <= DEFAULT_TARGET_GB < needed_gb(PAPER.larger_batch())
 
 
-def test_checkpointing_takes_about_half():
+def test_checkpointing_takes_less_than_half():
     kept = step_bytes(dataclasses.replace(PAPER, checkpointing=True))
-    assert 0.4 * step_bytes(PAPER) < kept < 0.6 * step_bytes(PAPER)
+    assert 0.3 * step_bytes(PAPER) < kept < 0.5 * step_bytes(PAPER)
 
 
 @pytest.mark.parametrize(
