@@ -118,7 +118,8 @@ def _traffic_lines() -> list[str]:
         "## Traffic of the deformable convolution",
         "",
         "Plain: every operation traced with fake CUDA tensors, each operand counted once. Kernel: "
-        "computed from the shapes, each tensor counted once where a cache holds it. ms: at "
+        "bytes computed from the shapes, each tensor counted once where a cache holds it, launches "
+        "counted by hand. ms: at "
         f"{REACHED:.0%} of the bandwidth, which bounds the time from below.",
         "",
         "| network | pass | plain: launches | GB | kernel: launches | GB | GB, kernel ÷ plain | "
