@@ -13,6 +13,7 @@
   const kept = store.get();
   if (kept === "dark" || kept === "light") root.dataset.theme = kept;
   name();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", name);
   button.hidden = false;
   button.addEventListener("click", () => {
     root.dataset.theme = dark() ? "light" : "dark";

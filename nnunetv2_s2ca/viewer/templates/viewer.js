@@ -12,6 +12,7 @@
     : matchMedia("(prefers-color-scheme: dark)").matches;
   const nameTheme = () => { find("theme").textContent = dark() ? "Light colours" : "Dark colours"; };
   nameTheme();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", nameTheme);
   find("theme").addEventListener("click", () => {
     root.dataset.theme = dark() ? "light" : "dark";
     nameTheme();
