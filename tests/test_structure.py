@@ -12,8 +12,13 @@ from nnunetv2_s2ca.cli import build_parser
 ROOT = Path(__file__).parent.parent
 LONGEST_MODULE = 300  # lines
 MOST_ARGUMENTS = 6
-# what users call by keywords: the public API, and the network's constructor
-LONGER_SIGNATURES = ("nnunetv2_s2ca/api/", "nnunetv2_s2ca/architecture/s2ca_net.py")
+# what users call by keywords, the public API and the network's constructor; and Triton's kernels,
+# which take pointers and sizes one by one
+LONGER_SIGNATURES = (
+    "nnunetv2_s2ca/api/",
+    "nnunetv2_s2ca/architecture/s2ca_net.py",
+    "nnunetv2_s2ca/architecture/fused/deform_conv_kernels.py",
+)
 
 
 def _modules() -> Iterator[tuple[str, str]]:
