@@ -101,6 +101,8 @@ setup(
         "official": ["brats-evaluation>=0.0.10"],
         "notebook": ["ipyniivue>=2.0"],
         "onnx": ONNX,
+        # finds the brain for `s2ca prepare`
+        "hd-bet": ["hd-bet>=2.0"],
         "dev": [
             *ONNX,
             "monai>=1.5",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nnunetv2_s2ca.api.checkpoints import describe_checkpoints, import_checkpoints
+    from nnunetv2_s2ca.api.container import write_container
     from nnunetv2_s2ca.api.conversion import check, convert, export, write_splits
     from nnunetv2_s2ca.api.demo import run_demo
     from nnunetv2_s2ca.api.evaluation import compare, evaluate
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from nnunetv2_s2ca.api.models import describe_model, install_model, pack_model
     from nnunetv2_s2ca.api.network_export import export_network
     from nnunetv2_s2ca.api.postprocessing import fit_postprocessing, postprocess
+    from nnunetv2_s2ca.api.preparation import prepare, to_native
     from nnunetv2_s2ca.api.report import report
     from nnunetv2_s2ca.api.segmentation import segment, segment_folder
     from nnunetv2_s2ca.api.view import serve_viewer, view
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "api.checkpoints": ("describe_checkpoints", "import_checkpoints"),
+    "api.container": ("write_container",),
     "api.conversion": ("check", "convert", "export", "write_splits"),
     "api.demo": ("run_demo",),
     "api.evaluation": ("compare", "evaluate"),
@@ -46,6 +49,7 @@ _HOMES = {
     "api.models": ("describe_model", "install_model", "pack_model"),
     "api.network_export": ("export_network",),
     "api.postprocessing": ("fit_postprocessing", "postprocess"),
+    "api.preparation": ("prepare", "to_native"),
     "api.report": ("report",),
     "api.segmentation": ("segment", "segment_folder"),
     "api.view": ("serve_viewer", "view"),
@@ -80,13 +84,16 @@ __all__ = [
     "pack_model",
     "postprocess",
     "predict",
+    "prepare",
     "report",
     "run_demo",
     "segment",
     "segment_folder",
     "serve_viewer",
+    "to_native",
     "unlink_trainers",
     "view",
+    "write_container",
     "write_splits",
 ]
 

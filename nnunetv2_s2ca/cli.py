@@ -34,7 +34,9 @@ COMMANDS = (
     "postprocess",
     "crossval",
     "predict",
+    "prepare",
     "segment",
+    "container",
     "model",
     "export-network",
 )

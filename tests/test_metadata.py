@@ -20,6 +20,7 @@ BESIDE_NNUNET = {
 OF_AN_EXTRA = {
     CHECKOUT / "nnunetv2_s2ca" / "evaluation" / "official.py",
     CHECKOUT / "nnunetv2_s2ca" / "network_export" / "formats.py",
+    CHECKOUT / "nnunetv2_s2ca" / "preparation" / "brain.py",
 }
 
 

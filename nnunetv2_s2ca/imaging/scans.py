@@ -61,7 +61,7 @@ def read_scan(path: Path) -> Scan:
     remarks: tuple[str, ...] = ()
     if path.is_dir():
         image = read_dicom(path)
-        header = _header_of(image)
+        header = header_of(image)
     else:
         header, remarks = _check_nifti(path)
         image = _read_by_simpleitk(path)
@@ -134,7 +134,8 @@ def _read_by_simpleitk(path: Path) -> sitk.Image:
         raise UserError(f"{path} cannot be read by SimpleITK: {excerpt(reason)}") from error
 
 
-def _header_of(image: sitk.Image) -> nib.Nifti1Header:
+def header_of(image: sitk.Image) -> nib.Nifti1Header:
+    """A header that holds an image's grid, and nothing else."""
     header = nib.Nifti1Header()
     header.set_data_shape(image.GetSize())
     header.set_xyzt_units("mm")
