@@ -60,6 +60,9 @@ def test_names_and_marks_lead_to_pictures_that_are_drawn(page, browser):
     browser.execute_script("arguments[0].click()", link)
     target = browser.execute_script("return document.querySelector(':target').id")
     assert target == link.get_attribute("href").partition("#")[2]
+    browser.execute_script(
+        "document.querySelector(':target').scrollIntoView({behavior: 'instant'})"
+    )
     keep_screenshot(browser, "report-case")
     mark = browser.find_element("css selector", "path[data-href]")
     browser.execute_script("arguments[0].dispatchEvent(new Event('click', {bubbles: true}))", mark)
