@@ -63,6 +63,7 @@ def segment(
     uncertainty: bool = False,
     report: str | PathLike[str] | None = None,
     preview: str | PathLike[str] | None = None,
+    native: str | PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> Segmented:
     """Segment one patient through nnU-Net's predictor; the result lies on the patient's own grid.
@@ -88,11 +89,14 @@ def segment(
             `…_entropy.nii.gz` and `…_disagreement_WT.nii.gz`.
         report: JSON file for volumes, lesions, warnings and versions.
         preview: PNG file for three planes through the tumour.
+        native: The folder `transforms` that `prepare` wrote beside the scans: also write the labels
+            on the grid of `space` as the scanner gave it, as `…_native.nii.gz`.
         overwrite: Replace existing files.
 
     Raises:
         UserError: A sequence is missing, a scan cannot be read or fits no other, the model cannot
-            be loaded, or an output exists; nothing is written.
+            be loaded, the transforms belong to other scans, or an output exists; nothing is
+            written.
     """
     named = _scans(scans)
     outputs = Outputs(Path(output), _path(report), _path(preview))
@@ -101,7 +105,13 @@ def segment(
         Path(model),
         _settings(folds, checkpoint, device, mirroring=mirroring, step_size=step_size),
         SegmentOptions(
-            _space(space), _edition(edition), None, probabilities, uncertainty, overwrite
+            _space(space),
+            _edition(edition),
+            None,
+            probabilities,
+            uncertainty,
+            overwrite,
+            _path(native),
         ),
         postprocessing,
     )

@@ -35,6 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--uncertainty", action="store_true", help=unsure)
     volumes = "volumes, lesions, warnings, versions"
     parser.add_argument("--report", type=Path, metavar="JSON", help=volumes)
+    back = "folder `transforms` of `s2ca prepare`: also write labels on the scanner's grid"
+    parser.add_argument("--native", type=Path, metavar="TRANSFORMS", help=back)
     planes = "three planes through the tumour; with -i, the folder for them"
     parser.add_argument("--preview", type=Path, metavar="PNG", help=planes)
     keep = "with -i: leave out who has a segmentation"
@@ -48,11 +50,11 @@ def run(args: argparse.Namespace) -> int:
     if (args.source is None) == (not scans):
         raise nnunetv2_s2ca.UserError("name the scans of one patient (--t1 …), or a folder (-i)")
     if args.source is None:
-        print(nnunetv2_s2ca.segment(scans, args.output, **chosen))
+        print(nnunetv2_s2ca.segment(scans, args.output, native=args.native, **chosen))
         return 0
-    keep = args.continue_prediction
-    many = nnunetv2_s2ca.segment_folder(
-        args.source, args.output, continue_prediction=keep, **chosen
-    )
+    if args.native is not None:
+        raise nnunetv2_s2ca.UserError("--native is for one patient (--t1 …), not for a folder (-i)")
+    keep = {"continue_prediction": args.continue_prediction}
+    many = nnunetv2_s2ca.segment_folder(args.source, args.output, **keep, **chosen)
     print(many)
     return int(bool(many.failed))

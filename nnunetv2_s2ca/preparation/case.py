@@ -15,7 +15,7 @@ from nnunetv2_s2ca.preparation.atlas import Atlas
 from nnunetv2_s2ca.preparation.bias_field import without_bias_field
 from nnunetv2_s2ca.preparation.picture import draw_quality
 from nnunetv2_s2ca.preparation.quality import Quality, measure
-from nnunetv2_s2ca.preparation.record import Native, grid_of, write_record
+from nnunetv2_s2ca.preparation.record import VOXELS, Native, grid_of, voxel_digest, write_record
 from nnunetv2_s2ca.preparation.registration import Registration, after, as_matrix, register
 
 REFERENCES = ("T1ce", "T1", "T2", "FLAIR")  # the first one that there is
@@ -136,7 +136,8 @@ def write_case(
         "reference": prepared.reference,
         "volume_factor": prepared.volume_factor,
         "sequences": {
-            name: {"quality": asdict(quality)} for name, quality in prepared.qualities.items()
+            name: {"quality": asdict(quality), VOXELS: voxel_digest(prepared.images[name])}
+            for name, quality in prepared.qualities.items()
         },
     }
     write_record(folder / "transforms", prepared.natives, content)

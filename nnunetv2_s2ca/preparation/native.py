@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,14 @@ import SimpleITK as sitk
 
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.imaging.grids import same_grid
-from nnunetv2_s2ca.preparation.record import prepared_grid, read_native
+from nnunetv2_s2ca.imaging.scans import Scan
+from nnunetv2_s2ca.preparation.record import (
+    VOXELS,
+    prepared_grid,
+    read_content,
+    read_native,
+    voxel_digest,
+)
 
 MOST_LABELS = 64  # a segmentation has few
 
@@ -41,6 +49,34 @@ def to_native(segmentation: sitk.Image, transforms: Path, *, sequence: str = "T1
             f"{transforms}"
         )
     return carried(segmentation, native.grid, native.transform.GetInverse())
+
+
+def odd_about_prepared(scan: Scan, transforms: Path, sequence: str) -> Iterator[str]:
+    """What speaks against results for a scan being carried back by these transforms.
+
+    Args:
+        scan: A prepared image, or one that was made from it.
+        transforms: The folder `transforms` beside those images.
+        sequence: "T1", "T1ce", "T2" or "FLAIR".
+
+    Raises:
+        UserError: The folder or the sequence is missing or damaged, or the scan has another grid.
+    """
+    read_native(transforms, sequence)
+    expected = prepared_grid(transforms)
+    if not same_grid(scan.image, expected):
+        raise UserError(
+            f"{scan.path} ({scan.image.GetSize()} voxels) lies on another grid than the images "
+            f"prepared with {transforms} ({expected.GetSize()}); expected the images beside that "
+            "folder"
+        )
+    digest = read_content(transforms)["sequences"][sequence].get(VOXELS)
+    if digest is not None and digest != voxel_digest(scan.voxels):
+        yield (
+            f"{scan.path} is not the {sequence} that was prepared with {transforms}: it was "
+            "changed since, or is another patient's. Transforms of another patient put the "
+            "tumour in the wrong place"
+        )
 
 
 def carried(labels: sitk.Image, grid: sitk.Image, transform: sitk.Transform) -> sitk.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from nnunetv2_s2ca.core.files import check_regular_file, read_json
 
 RECORD = "transforms.json"
 FORMAT = 1
+VOXELS = "voxels_sha256"  # of a sequence: all patients of an atlas share its grid
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,11 @@ def grid_of(image: sitk.Image) -> dict[str, Any]:
         "origin": image.GetOrigin(),
         "direction": image.GetDirection(),
     }
+
+
+def voxel_digest(voxels: np.ndarray) -> str:
+    """SHA-256 of the voxels `(Z, Y, X)` of a prepared image, as float32."""
+    return hashlib.sha256(np.ascontiguousarray(voxels, "<f4").tobytes()).hexdigest()
 
 
 def _file(sequence: str) -> str:

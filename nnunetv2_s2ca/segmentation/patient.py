@@ -10,18 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import SimpleITK as sitk
 
 from nnunetv2_s2ca.brats.editions import Edition
 from nnunetv2_s2ca.core.lock import output_lock
-from nnunetv2_s2ca.imaging.scans import nifti_bytes
+from nnunetv2_s2ca.imaging.scans import header_of, nifti_bytes
 from nnunetv2_s2ca.postprocessing.rules import PostprocessingRules
+from nnunetv2_s2ca.preparation.native import odd_about_prepared, to_native
 from nnunetv2_s2ca.segmentation.edition import in_edition
-from nnunetv2_s2ca.segmentation.inputs import read_input
+from nnunetv2_s2ca.segmentation.inputs import NetworkInput, read_input
 from nnunetv2_s2ca.segmentation.model import LoadedModel
 from nnunetv2_s2ca.segmentation.outputs import Outputs, write_together
 from nnunetv2_s2ca.segmentation.preview import draw_planes
 from nnunetv2_s2ca.segmentation.report import labels_ml, measure, origin, voxel_ml
 from nnunetv2_s2ca.segmentation.run import map_names, predict
+
+NATIVE = "native"  # seg_native.nii.gz
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,7 @@ class SegmentOptions:
         probabilities: Write the probability of each region.
         uncertainty: Write entropy and disagreement.
         overwrite: Replace files.
+        native: The transforms of `prepare`; write the labels on the scanner's grid, too.
     """
 
     space: str | None = None
@@ -43,6 +48,7 @@ class SegmentOptions:
     probabilities: bool = False
     uncertainty: bool = False
     overwrite: bool = False
+    native: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -92,28 +98,35 @@ def segment_patient(
         UserError: Something is wrong with the scans or the outputs.
     """
     maps = {"probabilities": options.probabilities, "uncertainty": options.uncertainty}
-    outputs.check(files.values(), map_names(model, **maps), overwrite=options.overwrite)
+    inputs, further = list(files.values()), map_names(model, **maps)
+    if options.native is not None:
+        inputs.append(options.native)
+        further.append(NATIVE)
+    outputs.check(inputs, further, overwrite=options.overwrite)
     with output_lock(outputs.segmentation):
         start = time.monotonic()
         given = read_input(files, model, space=options.space)
-        for warning in given.warnings:
+        warnings = list(given.warnings)
+        if options.native is not None:
+            warnings += odd_about_prepared(given.scan, options.native, given.space)
+        for warning in warnings:
             say(f"warning: {warning}")
         read = time.monotonic() - start
         prediction = predict(given, model, rules=options.rules, **maps)
-        warnings = list(given.warnings)
         if not prediction.labels.any():
             warnings.append(f"{outputs.segmentation}: no tumour was found")
             say(f"warning: {warnings[-1]}")
         labels = prediction.labels
         if options.edition is not None:
             labels = in_edition(labels, options.edition)
-        milliliters = voxel_ml(given)
+        milliliters = voxel_ml(given.scan.image)
         report = {
             "segmentation": str(outputs.segmentation),
             "scans": {name: str(path) for name, path in files.items()},
             "edition": options.edition.name if options.edition else None,
             **measure(prediction, model, milliliters),
             "labels_ml": labels_ml(labels, milliliters),
+            "native": None,
             "postprocessing": asdict(options.rules) if options.rules else None,
             "uncertainty": prediction.uncertainty,
             "warnings": warnings,
@@ -124,6 +137,9 @@ def segment_patient(
         contents = {outputs.segmentation: nifti_bytes(_smallest(labels), header)}
         for name, voxels in prediction.maps.items():
             contents[outputs.map_named(name)] = nifti_bytes(voxels.astype(np.float32), header)
+        if options.native is not None:
+            path = outputs.map_named(NATIVE)
+            contents[path], report["native"] = _native(labels, given, options.native, path)
         if outputs.report is not None:
             contents[outputs.report] = f"{json.dumps(report, indent=2)}\n".encode()
         if outputs.preview is not None:
@@ -133,6 +149,21 @@ def segment_patient(
     return Segmented(
         outputs.segmentation, report["volumes_ml"], report["lesions"], tuple(warnings), report
     )
+
+
+def _native(
+    labels: np.ndarray, given: NetworkInput, transforms: Path, path: Path
+) -> tuple[bytes, dict[str, Any]]:
+    """The labels on the scanner's grid: a file's content, and what the report says of it."""
+    image = sitk.GetImageFromArray(_smallest(labels))
+    image.CopyInformation(given.scan.image)
+    native = to_native(image, transforms, sequence=given.space)
+    voxels = sitk.GetArrayFromImage(native)
+    return nifti_bytes(voxels, header_of(native)), {
+        "segmentation": str(path),
+        "transforms": str(transforms),
+        "labels_ml": labels_ml(voxels, voxel_ml(native)),
+    }
 
 
 def _smallest(labels: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 
 import cc3d
 import numpy as np
+import SimpleITK as sitk
 
 from nnunetv2_s2ca.segmentation.inputs import NetworkInput
 from nnunetv2_s2ca.segmentation.model import LoadedModel
@@ -44,9 +45,9 @@ def labels_ml(labels: np.ndarray, voxel_ml: float) -> dict[str, float]:
     }
 
 
-def voxel_ml(given: NetworkInput) -> float:
-    """Volume in ml of a voxel of the result."""
-    return float(np.prod(given.scan.image.GetSpacing())) / 1000
+def voxel_ml(image: sitk.Image) -> float:
+    """Volume in ml of a voxel."""
+    return float(np.prod(image.GetSpacing())) / 1000
 
 
 def origin(given: NetworkInput, model: LoadedModel) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import re
 
@@ -20,6 +21,7 @@ from nnunetv2_s2ca.imaging.scans import read_scan
 from nnunetv2_s2ca.preparation.native import carried, to_native
 from nnunetv2_s2ca.preparation.record import read_native
 from tests.preparation.heads import dice, make_head, write_head
+from tests.segmentation.tiny_model import provide_trainer, write_model
 
 OTHERS = ("T1", "T2", "FLAIR")
 
@@ -110,10 +112,29 @@ def test_record_holds_what_a_reader_needs(prepared):
     for name, entry in record["sequences"].items():
         assert entry["grid"]["size"] == list(prepared.head.images[name.lower()].GetSize())
         assert entry["quality"]["information"] > 0
+        voxels = np.asarray(nib.load(prepared.outcome.images[name]).dataobj, "<f4")
+        assert entry["voxels_sha256"] == hashlib.sha256(voxels.tobytes(order="F")).hexdigest()
         assert (prepared.folder / "transforms" / entry["file"]).is_file()
     to_scanner = read_native(prepared.folder / "transforms", "T1ce").transform
     determinant = np.linalg.det(np.reshape(to_scanner.GetMatrix(), (3, 3)))
     assert record["volume_factor"] == pytest.approx(determinant)
+
+
+def test_segment_takes_its_result_back_to_the_scanner(prepared, tmp_path, monkeypatch):
+    monkeypatch.setenv("nnUNet_extTrainer", str(provide_trainer(tmp_path)))
+    result = nnunetv2_s2ca.segment(
+        {name.lower(): path for name, path in prepared.outcome.images.items()},
+        tmp_path / "seg.nii.gz",
+        model=write_model(tmp_path, folds=1),
+        device="cpu",
+        mirroring=False,
+        native=prepared.folder / "transforms",
+    )
+    assert not [text for text in result.warnings if "was prepared" in text]
+    native, scan = nib.load(tmp_path / "seg_native.nii.gz"), nib.load(prepared.files["t1ce"])
+    np.testing.assert_allclose(native.affine, scan.affine, atol=1e-4)
+    truth = sitk.GetArrayFromImage(prepared.head.tumour).T > 0
+    assert dice(np.asarray(native.dataobj) > 0, truth) > 0.7
 
 
 def test_quality_picture_shows_every_sequence(prepared):
