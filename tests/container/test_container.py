@@ -64,7 +64,7 @@ def _run(place: Path, *, user: bool, scratch: bool = True) -> subprocess.Complet
         output.chmod(0o777)
         anyone = f"--reuid={ANYONE} --regid={ANYONE} --clear-groups --inh-caps=-all"
         command = ["unshare", "-n", "setpriv", *anyone.split(), *command]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, cwd="/")
+    return subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", cwd="/")
 
 
 AS_ANYONE = pytest.mark.skipif(

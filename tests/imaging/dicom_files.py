@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import locale
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ def write_series(
     folder.mkdir(parents=True, exist_ok=True)
     image = sitk.Cast(image, sitk.sitkInt16)
     directions = np.reshape(image.GetDirection(), (3, 3))
+    before = locale.setlocale(locale.LC_CTYPE)
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     for index in range(image.GetDepth()):
@@ -56,3 +58,5 @@ def write_series(
             piece.SetMetaData(key, value)
         writer.SetFileName(str(folder / f"{number}_{index:03d}.dcm"))
         writer.Execute(piece)
+    # GDCM leaves C when it writes, and later tests would read subprocesses' output as ASCII
+    locale.setlocale(locale.LC_CTYPE, before)

@@ -98,20 +98,17 @@ def test_labels_are_those_of_to_native_on_the_grid_of_the_scanner(
     assert sum(told["native"]["labels_ml"].values()) == pytest.approx(0.9**3 * total, rel=0.2)
 
 
-def test_an_image_that_was_not_prepared_with_them_is_a_warning(tmp_path, scans, model, transforms):
+def test_an_image_that_was_not_prepared_with_them_is_a_warning(
+    tmp_path, scans, model, transforms, capsys
+):
     """All patients of an atlas share its grid, so that the grid alone tells nothing."""
     image = nib.load(scans["t1ce"])
     changed = tmp_path / "t1ce.nii.gz"
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj) * 2, image.affine, image.header), changed)
-    said = nnunetv2_s2ca.segment(
-        {**scans, "t1ce": changed},
-        tmp_path / "seg.nii",
-        model=model,
-        device="cpu",
-        mirroring=False,
-        native=transforms,
-    ).warnings
-    assert any(f"{changed} is not the T1ce that was prepared with" in text for text in said)
+    options = ("--native", str(transforms), "--disable_tta")
+    assert main(command({**scans, "t1ce": changed}, model, tmp_path / "seg.nii", *options)) == 0
+    said = capsys.readouterr()
+    assert f"{changed} is not the T1ce that was prepared with" in said.out + said.err
     assert (tmp_path / "seg_native.nii").is_file()
 
 
