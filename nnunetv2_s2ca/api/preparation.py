@@ -157,7 +157,7 @@ def to_native(
     if output.exists() and not overwrite:
         raise UserError(f"{output} exists; pass `overwrite=True` to replace it")
     check_apart(output, Path(segmentation), Path(transforms))
-    labels = read_scan(Path(segmentation)).image
+    labels = read_scan(Path(segmentation), may_be_empty=True).image
     native = carry_to_native(labels, Path(transforms), sequence=_sequence(sequence))
     with whole_file(output) as temporary:
         voxels = sitk.GetArrayFromImage(native)

@@ -48,11 +48,12 @@ class Scan:
         return sitk.GetArrayViewFromImage(self.image)
 
 
-def read_scan(path: Path) -> Scan:
+def read_scan(path: Path, *, may_be_empty: bool = False) -> Scan:
     """Read a scan whole.
 
     Args:
         path: A NIfTI-1 file, or a folder that holds one DICOM series.
+        may_be_empty: Accept one value throughout, as of a segmentation without tumour.
 
     Raises:
         UserError: It is missing, damaged, empty or not 3D; holds NaN or infinity; or is a folder
@@ -68,7 +69,7 @@ def read_scan(path: Path) -> Scan:
     scan = Scan(path, sitk.Cast(image, sitk.sitkFloat32), header, remarks)
     if not np.isfinite(scan.voxels).all():  # also by a header's slope
         raise UserError(f"{path} holds NaN or infinity; expected numbers. Convert it again")
-    if scan.voxels.min() == scan.voxels.max():
+    if not may_be_empty and scan.voxels.min() == scan.voxels.max():
         raise UserError(
             f"{path} is empty: all voxels are {scan.voxels.flat[0]:g}; expected an image"
         )

@@ -298,3 +298,12 @@ def test_labels_are_carried_back_by_their_largest_share(record):
     assert written.shape == (6, 7, 8)
     np.testing.assert_array_equal(written[:5, :5, 0], np.eye(5))
     assert not written[5:].any()
+
+
+def test_labels_without_tumour_are_carried_back_empty(record):
+    paths = [record / name for name in ("labels.nii.gz", "transforms", "native.nii.gz")]
+    labels = sitk.ReadImage(str(paths[0]))
+    sitk.WriteImage(labels * 0, str(paths[0]))
+    written = np.asarray(nib.load(nnunetv2_s2ca.to_native(*paths)).dataobj)
+    assert written.shape == (6, 7, 8)
+    assert not written.any()
