@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ PANEL = 2.6  # inches
 DOTS_PER_INCH = 100
 
 
+@style.context("default")  # whatever theme the caller, or nnU-Net's plots, have set
 def draw_quality(pairs: Mapping[str, tuple[NDArray, NDArray]], output: Path) -> None:
     """Draw a row of three planes per registration.
 

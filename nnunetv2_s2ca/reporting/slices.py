@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
@@ -42,6 +43,7 @@ class PatientSlices:
     captions: Mapping[str, str] = field(default_factory=dict)
 
 
+@style.context("default")  # whatever theme the caller, or nnU-Net's plots, have set
 def draw_slices(patients: Sequence[PatientSlices], output: Path) -> None:
     """Draw the slice of each patient that shows the tumour best, cropped to the brain.
 

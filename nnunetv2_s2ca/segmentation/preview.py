@@ -6,6 +6,7 @@ import io
 
 import numpy as np
 import SimpleITK as sitk
+from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
@@ -20,6 +21,7 @@ FURTHER = ("#30c060", "#c060c0", "#e08030", "#60c0c0")  # for labels from 4 on
 PANEL = 3.5  # inches
 
 
+@style.context("default")  # whatever theme the caller, or nnU-Net's plots, have set
 def draw_planes(scan: Scan, labels: np.ndarray, *, title: str) -> bytes:
     """Axial, coronal and sagittal plane through most of the tumour; a PNG file.
 

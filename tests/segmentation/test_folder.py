@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 
+import matplotlib
 import nibabel as nib
 import numpy as np
 import pytest
@@ -115,3 +116,11 @@ def test_the_preview_shows_the_tumour_in_any_orientation(tmp_path, scans, straig
     (tmp_path / "p.png").write_bytes(empty)
     panels = np.asarray(Image.open(tmp_path / "p.png").convert("RGB")).astype(int)[60:-60]
     assert not (panels[..., 2] - panels[..., 0] > 40).any()
+
+
+def test_a_theme_set_elsewhere_leaves_the_preview_as_it_is(scans):
+    scan = read_scan(scans["t1ce"])
+    empty = np.zeros(scan.voxels.shape, np.uint8)
+    expected = draw_planes(scan, empty, title="patient")
+    with matplotlib.rc_context({"font.size": 30, "axes.grid": True}):
+        assert draw_planes(scan, empty, title="patient") == expected
