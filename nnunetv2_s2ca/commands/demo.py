@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="folds",
         type=int,
         nargs="+",
-        default=[0, 1, 2, 3, 4],
+        default=[0, 1],
         metavar="FOLD",
-        help="folds to train (default: 0 1 2 3 4)",
+        help="folds to train (default: 0 1)",
     )
     parser.add_argument(
         "-tr", dest="trainer", default="nnUNetTrainerS2CA_demo", help="default: %(default)s"
@@ -39,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-dice",
         type=float,
         nargs=3,
-        default=(0.85, 0.6, 0.45),
+        default=(0.9, 0.75, 0.75),
         metavar=("WT", "TC", "ET"),
-        help="fail if the ensemble's Dice of a region is lower (default: 0.85 0.6 0.45)",
+        help="fail if the ensemble's Dice of a region is lower (default: 0.9 0.75 0.75)",
     )
 
 

@@ -29,7 +29,8 @@ class DemoSettings:
 
     patients: int = 20
     held_out: int = 8
-    folds: tuple[int, ...] = tuple(range(NUM_FOLDS))
+    # two long trainings learn more than five short ones in the same time
+    folds: tuple[int, ...] = (0, 1)
     trainer: str = "nnUNetTrainerS2CA_demo"
     shape: tuple[int, int, int] = (36, 44, 36)
     spacing: float = 5.0

@@ -17,7 +17,7 @@ class nnUNetTrainerS2CA_demo(nnUNetTrainerS2CA_short):
 
     # few epochs: each ends with a validation, a plot and a checkpoint
     length_in_epochs: ClassVar = 4
-    iterations_per_epoch: ClassVar = (28, 1)
+    iterations_per_epoch: ClassVar = (80, 1)
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802 (nnU-Net's)
         """As in nnU-Net, but mirrored left to right only, and without a margin for rotations."""
