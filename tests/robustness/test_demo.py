@@ -69,7 +69,7 @@ def test_state_that_is_no_file_is_named(tmp_path, capsys, make):
     assert "demo_state.json is a" in capsys.readouterr().err
 
 
-MADE = ["BraTS2019_held_out", "nnUNet_raw/Dataset044", "splits_final.json", "fold_4", "predictions"]
+MADE = ["BraTS2019_held_out", "nnUNet_raw/Dataset044", "splits_final.json", "fold_1", "predictions"]
 
 
 @pytest.mark.parametrize("number", range(5))
@@ -80,7 +80,7 @@ def test_step_that_is_said_to_be_done_but_left_nothing_is_named(tmp_path, capsys
         "nnUNet_raw/Dataset044_BraTS2019/dataset.json",
         "nnUNet_preprocessed/Dataset043_BraTS2019/splits_final.json",
         "nnUNet_results/Dataset043_BraTS2019/nnUNetTrainerS2CA_demo__nnUNetPlans__3d_fullres/"
-        "fold_4/validation",
+        "fold_1/validation",
     )[:number]:
         (tmp_path / place).mkdir(parents=True)
     assert main(["demo", str(tmp_path)]) == 1
