@@ -102,6 +102,14 @@ def name(text: str) -> str:
 
 def add_predictor(parser: argparse.ArgumentParser) -> None:
     """nnU-Net's options for a trained model's predictions."""
+    add_trained_model(parser)
+    parser.add_argument(
+        "-device", choices=("cuda", "cpu", "mps"), help="default: a GPU if there is one"
+    )
+
+
+def add_trained_model(parser: argparse.ArgumentParser) -> None:
+    """nnU-Net's options that name a trained model and how it predicts, on any device."""
     parser.add_argument(
         "-m",
         dest="model",
@@ -119,9 +127,6 @@ def add_predictor(parser: argparse.ArgumentParser) -> None:
         default="checkpoint_final.pth",
         metavar="NAME",
         help="name of the checkpoints (default: %(default)s)",
-    )
-    parser.add_argument(
-        "-device", choices=("cuda", "cpu", "mps"), help="default: a GPU if there is one"
     )
     parser.add_argument(
         "--disable_tta",

@@ -113,7 +113,7 @@ def test_trainers_are_listed_with_parameters():
     assert "1000 epochs of 250 iterations" in rows["nnUNetTrainerS2CA"]
     assert "Adam 0.001, warm-up, plateau, cosine" in rows["nnUNetTrainerS2CA"]
     assert "Adam 0.003, warm-up, cosine" in rows["nnUNetTrainerS2CA_short"]
-    assert "4 epochs of 28 iterations" in rows["nnUNetTrainerS2CA_demo"]
+    assert "4 epochs of 80 iterations" in rows["nnUNetTrainerS2CA_demo"]
     assert "1 epoch of" in rows["nnUNetTrainerS2CA_1epoch"]
 
 
