@@ -6,19 +6,14 @@ import argparse
 from pathlib import Path
 
 import nnunetv2_s2ca
-from nnunetv2_s2ca.commands.options import (
-    PREDICTOR,
-    add_overwrite,
-    add_postprocessing,
-    add_predictor,
-)
+from nnunetv2_s2ca.commands import options
 
 SEQUENCES = ("t1", "t1ce", "t2", "flair")
 OWN = ("space", "edition", "postprocessing", "probabilities", "uncertainty", "report", "preview")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_predictor(parser)
+    options.add_predictor(parser)
     scan = "NIfTI file, or folder of a DICOM series"
     for name in SEQUENCES:
         parser.add_argument(f"--{name}", type=Path, metavar="SCAN", help=scan)
@@ -29,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     grid = "sequence whose grid the result gets (default: t1ce)"
     parser.add_argument("--space", choices=SEQUENCES, help=grid)
     parser.add_argument("--edition", help="write the labels of this edition, such as brats2019")
-    add_postprocessing(parser)
+    options.add_postprocessing(parser)
     parser.add_argument("--probabilities", action="store_true", help="also of WT, TC and ET")
     unsure = "also entropy, and disagreement of folds and mirrorings"
     parser.add_argument("--uncertainty", action="store_true", help=unsure)
@@ -41,20 +36,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preview", type=Path, metavar="PNG", help=planes)
     keep = "with -i: leave out who has a segmentation"
     parser.add_argument("--continue_prediction", action="store_true", help=keep)
-    add_overwrite(parser, "existing files")
+    options.add_overwrite(parser, "existing files")
 
 
 def run(args: argparse.Namespace) -> int:
     scans = {name: getattr(args, name) for name in SEQUENCES if getattr(args, name) is not None}
-    chosen = {name: getattr(args, name) for name in (*PREDICTOR, *OWN, "overwrite")}
+    chosen = {name: getattr(args, name) for name in (*options.PREDICTOR, *OWN, "overwrite")}
+    keep = args.continue_prediction
     if (args.source is None) == (not scans):
         raise nnunetv2_s2ca.UserError("name the scans of one patient (--t1 …), or a folder (-i)")
-    if args.source is None:
+    if scans and keep:
+        raise nnunetv2_s2ca.UserError("--continue_prediction is for a folder (-i)")
+    if args.source and args.native:
+        raise nnunetv2_s2ca.UserError("--native is for one patient (--t1 …), not for a folder (-i)")
+    if scans:
         print(nnunetv2_s2ca.segment(scans, args.output, native=args.native, **chosen))
         return 0
-    if args.native is not None:
-        raise nnunetv2_s2ca.UserError("--native is for one patient (--t1 …), not for a folder (-i)")
-    keep = {"continue_prediction": args.continue_prediction}
-    many = nnunetv2_s2ca.segment_folder(args.source, args.output, **keep, **chosen)
+    many = nnunetv2_s2ca.segment_folder(
+        args.source, args.output, continue_prediction=keep, **chosen
+    )
     print(many)
     return int(bool(many.failed))

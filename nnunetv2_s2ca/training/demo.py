@@ -30,13 +30,18 @@ class nnUNetTrainerS2CA_demo(nnUNetTrainerS2CA_short):
 
     @staticmethod
     def get_training_transforms(
-        *arguments: Any, use_mask_for_norm: Any = None, **others: Any
+        patch_size: Any,
+        rotation_for_DA: Any,  # noqa: N803 (nnU-Net's)
+        deep_supervision_scales: Any,
+        mirror_axes: tuple[int, ...],
+        do_dummy_2d_data_aug: bool,
+        use_mask_for_norm: Any = None,
+        **labels: Any,
     ) -> BasicTransform:
         """Mirroring and nnU-Net's treatment of labels; more would not help so few iterations."""
-        _, _, deep_supervision_scales, mirror_axes, _ = arguments
         return ComposeTransforms(
             [
                 MirrorTransform(allowed_axes=mirror_axes),
-                nnUNetTrainer.get_validation_transforms(deep_supervision_scales, **others),
+                nnUNetTrainer.get_validation_transforms(deep_supervision_scales, **labels),
             ]
         )

@@ -83,6 +83,12 @@ def test_a_bad_patient_does_not_stop_the_others(tmp_path, patient, model, capsys
     assert "2 had a segmentation already" in shown
 
 
+def test_continuing_is_for_folders_only(capsys):
+    words = ["segment", "-m", "model", "--t1", "t1.nii.gz", "-o", "seg.nii.gz"]
+    assert main([*words, "--continue_prediction"]) == 1
+    assert "--continue_prediction is for a folder (-i)" in capsys.readouterr().err
+
+
 def test_the_command_segments_one_patient(tmp_path, scans, model, straight, capsys):
     options = [word for name, path in scans.items() for word in (f"--{name}", str(path))]
     output = tmp_path / "seg.nii.gz"

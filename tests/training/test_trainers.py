@@ -18,6 +18,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from nnunetv2_s2ca import S2CANet, startup, training
 from nnunetv2_s2ca.training import TRAINERS
 from nnunetv2_s2ca.training.catalogue import count_parameters, describe_trainers
+from nnunetv2_s2ca.training.demo import nnUNetTrainerS2CA_demo
 from tests.commands import run
 from tests.training import tiny_dataset
 
@@ -410,3 +411,20 @@ def _write_predictions_of_previous_stage(trainer):
     for case in source.identifiers:
         _, segmentation, _, _ = source.load_case(case)
         source.save_seg(np.clip(segmentation[:][0], 0, None), str(folder / case))
+
+
+def test_the_demo_takes_arguments_of_nnunet_by_position_or_name():
+    arguments = {
+        "patch_size": (8, 8, 8),
+        "rotation_for_DA": (0.0, 0.0),
+        "deep_supervision_scales": [[1.0, 1.0, 1.0], [0.5, 0.5, 0.5]],
+        "mirror_axes": (2,),
+        "do_dummy_2d_data_aug": False,
+    }
+    make = nnUNetTrainerS2CA_demo.get_training_transforms
+    named = make(**arguments, use_mask_for_norm=[True])
+    placed = make(*arguments.values(), use_mask_for_norm=[True])
+    case = {"image": torch.ones(1, 8, 8, 8), "segmentation": torch.ones(1, 8, 8, 8)}
+    for transform in (named, placed):
+        sizes = [target.shape[1:] for target in transform(**case)["segmentation"]]
+        assert sizes == [(8, 8, 8), (4, 4, 4)]
