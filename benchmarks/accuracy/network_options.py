@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from timm.layers import LayerScale2d
 from torch import nn
 
 from nnunetv2_s2ca.architecture.attention import AttentionGate
+from nnunetv2_s2ca.training.foreground_prior import start_from_prior
 
 LEAKINESS = 1e-2  # nnU-Net's, for its initialisation
 
@@ -24,11 +24,8 @@ def apply_options(network: nn.Module, recipe: Mapping[str, Any]) -> nn.Module:
             for module in network.modules():
                 if isinstance(module, LayerScale2d):
                     module.gamma.fill_(recipe["layer_scale"])
-        if recipe["prior"] is not None:
-            bias = math.log(recipe["prior"] / (1 - recipe["prior"]))
-            for name, parameter in network.named_parameters():
-                if "seg_layers" in name and name.endswith("bias"):
-                    parameter.fill_(bias)
+    if recipe["prior"] is not None:
+        start_from_prior(network, recipe["prior"], regions=True)
     if recipe["gate_norm"] == "instance":
         for module in network.modules():
             if isinstance(module, AttentionGate):

@@ -91,7 +91,7 @@ SHORT: dict[str, Any] = {"optimiser": "adam", "schedule": "cosine", "warmup": 0.
 REFERENCE_S2CA = Recipe(S2CA, rate=3e-3, **SHORT)
 REFERENCE_NNUNET = Recipe(NNUNET, rate=3e-3, **SHORT)
 # the best of the sweep on validation patients
-BEST_S2CA, BEST_NNUNET = "s2ca-adam-3e-3", "nnunet-adam-3e-3"
+BEST_S2CA, BEST_NNUNET = "s2ca-prior", "nnunet-prior"
 LONG_STEPS = 2000
 
 
@@ -125,6 +125,7 @@ def _sweep() -> list[Row]:
     rows += [
         Row(f"s2ca-{name}", replace(REFERENCE_S2CA, **change)) for name, change in changes.items()
     ]
+    rows.append(Row("nnunet-prior", replace(REFERENCE_NNUNET, prior=0.02)))
     finalists = ("nnunet-default", "s2ca-paper", BEST_S2CA, BEST_NNUNET)
     return [replace(row, tables=("sweep", "final")) if row.name in finalists else row
             for row in rows]  # fmt: skip

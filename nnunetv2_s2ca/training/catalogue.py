@@ -45,7 +45,7 @@ def _recipe(trainer: type[S2CANetTrainer]) -> str:
     epochs = getattr(trainer, "length_in_epochs", None) or NNUNET_EPOCHS
     own = getattr(trainer, "iterations_per_epoch", None)
     iterations = NNUNET_ITERATIONS if own is None else own[0]
-    weights = trainer.deep_supervision_weights
+    weights, prior = trainer.deep_supervision_weights, trainer.foreground_prior
     return ", ".join(
         [
             f"Adam {trainer.max_lr:g}, {_schedule(trainer.phases)}"
@@ -53,6 +53,7 @@ def _recipe(trainer: type[S2CANetTrainer]) -> str:
             else f"nnU-Net's SGD {NNUNET_LR:g}",
             f"{epochs} {'epoch' if epochs == 1 else 'epochs'} of {iterations} iterations",
             f"outputs {'/'.join(map(str, weights))}" if weights else "nnU-Net's output weights",
+            *([f"prior {prior:.0%}"] if prior else []),
         ]
     )
 

@@ -99,9 +99,7 @@ def use_lenient_loader(log: Callable[[str], None]) -> None:
     """
 
     def load(network: nn.Module, fname: str, verbose: bool = False) -> None:
-        module = network.module if isinstance(network, DistributedDataParallel) else network
-        if isinstance(module, OptimizedModule):
-            module = module._orig_mod
+        module = unwrapped(network)
         if not isinstance(module, S2CANet):
             load_pretrained_weights(network, fname, verbose)
             return
@@ -120,6 +118,12 @@ def use_lenient_loader(log: Callable[[str], None]) -> None:
     for name in ("nnunetv2.run.run_training", "__main__"):
         if hasattr(sys.modules.get(name), "load_pretrained_weights"):
             sys.modules[name].load_pretrained_weights = load  # type: ignore[attr-defined]
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network without the wrappers of data-parallel training and compilation."""
+    module = network.module if isinstance(network, DistributedDataParallel) else network
+    return module._orig_mod if isinstance(module, OptimizedModule) else module
 
 
 def _read(path: str) -> dict[str, Any]:

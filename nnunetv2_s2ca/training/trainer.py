@@ -13,9 +13,10 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
+from nnunetv2_s2ca.training.foreground_prior import start_from_prior
 from nnunetv2_s2ca.training.lr_schedule import PAPER, Phases, WarmupPlateauCosineLR
 from nnunetv2_s2ca.training.network_from_plans import build_network, network_strides
-from nnunetv2_s2ca.training.pretrained import use_lenient_loader
+from nnunetv2_s2ca.training.pretrained import unwrapped, use_lenient_loader
 
 
 class S2CANetTrainer(nnUNetTrainer):
@@ -29,6 +30,8 @@ class S2CANetTrainer(nnUNetTrainer):
     # to coarse (nnU-Net's if None)
     network_arguments: ClassVar[Mapping[str, Any]] = {}
     deep_supervision_weights: ClassVar[tuple[float, ...] | None] = (0.8, 0.6, 0.3, 0.2)
+    # probability of each class of foreground that the heads start from (one half if None)
+    foreground_prior: ClassVar[float | None] = None
 
     @classmethod
     def build_network_architecture(
@@ -57,6 +60,12 @@ class S2CANetTrainer(nnUNetTrainer):
         """Build the network, its optimiser and its loss."""
         super().initialize()
         use_lenient_loader(self.print_to_log_file)
+        if self.foreground_prior is not None:
+            start_from_prior(
+                unwrapped(self.network),
+                self.foreground_prior,
+                regions=self.label_manager.has_regions,
+            )
 
     def _get_deep_supervision_scales(self) -> list[list[float]] | None:
         if not self.enable_deep_supervision:
