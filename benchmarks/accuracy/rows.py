@@ -90,8 +90,31 @@ NNUNET, S2CA = "nnUNetTrainer", "nnUNetTrainerS2CA"
 SHORT: dict[str, Any] = {"optimiser": "adam", "schedule": "cosine", "warmup": 0.1}
 REFERENCE_S2CA = Recipe(S2CA, rate=3e-3, **SHORT)
 REFERENCE_NNUNET = Recipe(NNUNET, rate=3e-3, **SHORT)
+PRIOR = 0.02
+# one change each: first to the reference, then to the prior that won
+FIRST_CHANGES: dict[str, dict[str, Any]] = {
+    "ema": {"ema": 0.98},
+    "layer-scale": {"layer_scale": 0.1},
+    "he": {"initialisation": "he"},
+    "prior": {"prior": PRIOR},
+}
+SECOND_CHANGES: dict[str, dict[str, Any]] = {
+    "no-warmup": {"warmup": 0.0},
+    "long-warmup": {"warmup": 0.3},
+    "paper-schedule": {"schedule": "paper", "warmup": 5 / 400},
+    "poly": {"schedule": "poly"},
+    "clip": {"clip": 1.0},
+    "adamw": {"optimiser": "adamw", "decay": 1e-2},
+    "beta2": {"betas": (0.9, 0.99)},
+    "gate-instance-norm": {"gate_norm": "instance"},
+    "low-prior": {"prior": 0.005},
+}
 # the best of the sweep on validation patients
 BEST_S2CA, BEST_NNUNET = "s2ca-prior", "nnunet-prior"
+FINALISTS = (
+    *("nnunet-default", "s2ca-paper", "s2ca-adam-3e-3", "nnunet-adam-3e-3"),
+    *(BEST_S2CA, BEST_NNUNET),
+)
 LONG_STEPS = 2000
 
 
@@ -107,28 +130,19 @@ def _sweep() -> list[Row]:
         Row(f"nnunet-sgd-{_text(rate)}", Recipe(NNUNET, "sgd", rate, 3e-5, "poly"))
         for rate in (3e-3, 3e-2)
     ]
-    changes: dict[str, dict[str, Any]] = {
-        "no-warmup": {"warmup": 0.0},
-        "long-warmup": {"warmup": 0.3},
-        "paper-schedule": {"schedule": "paper", "warmup": 5 / 400},
-        "poly": {"schedule": "poly"},
-        "clip": {"clip": 1.0},
-        "adamw": {"optimiser": "adamw", "decay": 1e-2},
-        "ema": {"ema": 0.98},
-        "layer-scale": {"layer_scale": 0.1},
-        "he": {"initialisation": "he"},
-        "prior": {"prior": 0.02},
-        "gate-instance-norm": {"gate_norm": "instance"},
-        "nnunet-outputs": {"output_weights": "nnunet"},
-        "beta2": {"betas": (0.9, 0.99)},
-    }
     rows += [
-        Row(f"s2ca-{name}", replace(REFERENCE_S2CA, **change)) for name, change in changes.items()
+        Row(f"s2ca-{name}", replace(REFERENCE_S2CA, **change))
+        for name, change in FIRST_CHANGES.items()
     ]
-    rows.append(Row("nnunet-prior", replace(REFERENCE_NNUNET, prior=0.02)))
-    finalists = ("nnunet-default", "s2ca-paper", BEST_S2CA, BEST_NNUNET)
-    return [replace(row, tables=("sweep", "final")) if row.name in finalists else row
-            for row in rows]  # fmt: skip
+    rows.append(Row("nnunet-prior", replace(REFERENCE_NNUNET, prior=PRIOR)))
+    with_prior = replace(REFERENCE_S2CA, prior=PRIOR)
+    rows += [
+        Row(f"s2ca-{name}", replace(with_prior, **change))
+        for name, change in SECOND_CHANGES.items()
+    ]
+    return [
+        replace(row, tables=("sweep", "final")) if row.name in FINALISTS else row for row in rows
+    ]
 
 
 def _with_best_recipes(s2ca: Recipe, nnunet: Recipe) -> list[Row]:
