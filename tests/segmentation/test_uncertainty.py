@@ -157,17 +157,16 @@ def test_maps_follow_the_orientation_of_the_scans(tmp_path, scans, model, result
         assert np.array_equal(labels(tmp_path / f"seg_{name}.nii.gz"), expected)
 
 
+def segmented_with_maps(scans, output, model):
+    return nnunetv2_s2ca.segment(
+        scans, output, model=model, device="cpu", probabilities=True, uncertainty=True
+    )
+
+
 def test_regions_of_a_model_with_plain_labels_are_sums(tmp_path, scans, place):
     model = write_model(tmp_path / "results", labels=PLAIN, folds=1)
     saved = saved_probabilities(scans, model, tmp_path / "theirs", folds=(0,))
-    done = nnunetv2_s2ca.segment(
-        scans,
-        tmp_path / "seg.nii.gz",
-        model=model,
-        device="cpu",
-        probabilities=True,
-        uncertainty=True,
-    )
+    done = segmented_with_maps(scans, tmp_path / "seg.nii.gz", model)
     for region, parts in {"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,)}.items():
         np.testing.assert_allclose(
             map_of(done, f"probability_{region}"), saved[list(parts)].sum(0), atol=1e-6
@@ -186,14 +185,7 @@ def test_regions_of_a_model_with_plain_labels_are_sums(tmp_path, scans, place):
 def test_maps_follow_other_preprocessing(tmp_path, scans, place, configuration):
     model = write_model(tmp_path / "results", folds=1, configuration=configuration)
     saved = saved_probabilities(scans, model, tmp_path / "theirs", folds=(0,))
-    done = nnunetv2_s2ca.segment(
-        scans,
-        tmp_path / "seg.nii.gz",
-        model=model,
-        device="cpu",
-        probabilities=True,
-        uncertainty=True,
-    )
+    done = segmented_with_maps(scans, tmp_path / "seg.nii.gz", model)
     assert np.array_equal(map_of(done, "probability_WT"), saved[0])
     spread = map_of(done, "disagreement_WT")
     assert spread.shape == saved[0].shape
