@@ -27,7 +27,8 @@ def start_from_prior(network: nn.Module, prior: float, *, regions: bool) -> None
     if not 0 < prior < 1:
         raise ValueError(f"the prior {prior} is not between 0 and 1")
     with torch.no_grad():
-        for head in network.decoder.seg_layers:
-            head.bias.fill_(math.log(prior / (1 - prior)))
+        for head in network.get_submodule("decoder.seg_layers").children():
+            bias = head.get_parameter("bias")
+            bias.fill_(math.log(prior / (1 - prior)))
             if not regions:
-                head.bias[0] = 0
+                bias[0] = 0

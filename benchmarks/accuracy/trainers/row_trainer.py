@@ -10,6 +10,7 @@ import json
 import os
 import random
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,9 +19,6 @@ import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
 from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
-from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
-from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
-from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -30,6 +28,7 @@ from benchmarks.accuracy.network_options import apply_options
 from benchmarks.accuracy.schedule import RecipeSchedule, make_optimizer
 from benchmarks.accuracy.weight_average import WeightAverage
 from nnunetv2_s2ca import training
+from nnunetv2_s2ca.training.light_augmentation import LightAugmentation
 
 ROW_VARIABLE = "S2CA_ACCURACY_ROW"
 CURVE_FILE = "learning_curve.json"
@@ -37,7 +36,7 @@ POINTS = 6  # validations during a training, at the ends of nnU-Net's epochs
 VALIDATION_BATCHES = 4
 
 
-class RowTrainer(nnUNetTrainer):
+class RowTrainer(LightAugmentation):
     """What all rows share: length of the run, augmentation, seed and record.
 
     nnU-Net's fold is also the seed. The few epochs are the validations; the learning rate changes
@@ -93,47 +92,19 @@ class RowTrainer(nnUNetTrainer):
             return nnUNetTrainer._build_loss(self)
         return DeepSupervisionWrapper(loss.loss, np.array(weights) / np.sum(weights))
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self):  # noqa: N802 (nnU-Net's)
-        """As nnU-Net, mirrored along all axes, without the margin for rotations."""
-        rotation, dummy_2d, _, axes = (
-            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-        )
-        return rotation, dummy_2d, self.configuration_manager.patch_size, axes
-
-    @staticmethod
-    def get_training_transforms(
-        patch_size: Any,
-        rotation_for_DA: Any,  # noqa: N803 (nnU-Net's)
-        deep_supervision_scales: Any,
-        mirror_axes: tuple[int, ...],
-        do_dummy_2d_data_aug: bool,
-        use_mask_for_norm: Any = None,
-        **others: Any,
-    ) -> BasicTransform:
-        """Mirroring, noise and brightness of nnU-Net's augmentation: the same for all rows."""
+    @classmethod
+    def intensity_transforms(cls) -> Sequence[BasicTransform]:
+        """nnU-Net's noise and brightness, the same for all rows."""
         noise = GaussianNoiseTransform(
             noise_variance=(0, 0.1), p_per_channel=1, synchronize_channels=True
         )
         brightness = MultiplicativeBrightnessTransform(
             multiplier_range=(0.75, 1.25), synchronize_channels=False, p_per_channel=1
         )
-        transforms: list[BasicTransform] = [
+        return (
             RandomTransform(noise, apply_probability=0.15),
             RandomTransform(brightness, apply_probability=0.3),
-            MirrorTransform(allowed_axes=mirror_axes),
-        ]
-        if use_mask_for_norm is not None and any(use_mask_for_norm):
-            transforms.append(
-                MaskImageTransform(
-                    apply_to_channels=[i for i, mask in enumerate(use_mask_for_norm) if mask],
-                    channel_idx_in_seg=0,
-                    set_outside_to=0,
-                )
-            )
-        transforms.append(
-            nnUNetTrainer.get_validation_transforms(deep_supervision_scales, **others)
         )
-        return ComposeTransforms(transforms)
 
     def on_train_epoch_start(self) -> None:
         """Start measuring processor time, which leaves out validation."""
