@@ -59,10 +59,8 @@ def forward_kernel(
         low_d, share_d, _ = _neighbours(d, depth)
         samples = tl.zeros((VOXELS, TAPS_AT_ONCE, CHANNELS), tl.float32)
         for corner in tl.static_range(8):
-            i, weight_h = low_h + corner // 4, _share(share_h, corner // 4)
-            j, weight_w = low_w + corner // 2 % 2, _share(share_w, corner // 2 % 2)
-            k, weight_d = low_d + corner % 2, _share(share_d, corner % 2)
-            at, there = _corner(i, j, k, height, width, depth, live, CHANNELS)
+            weight_h, weight_w, weight_d = _shares(share_h, share_w, share_d, corner)
+            at, there = _corner(low_h, low_w, low_d, corner, height, width, depth, live, CHANNELS)
             value = tl.load(x_pointer + at, mask=there, other=0).to(tl.float32)
             samples += value * (weight_h * weight_w * weight_d)[:, :, None]
         weight = _load_weight(weight_pointer, first, outputs, TAPS_AT_ONCE, CHANNELS, OUTPUTS)
@@ -145,10 +143,8 @@ def backward_kernel(
         grad_w = tl.zeros((VOXELS, TAPS_AT_ONCE), tl.float32)
         grad_d = tl.zeros((VOXELS, TAPS_AT_ONCE), tl.float32)
         for corner in tl.static_range(8):
-            i, weight_h = low_h + corner // 4, _share(share_h, corner // 4)
-            j, weight_w = low_w + corner // 2 % 2, _share(share_w, corner // 2 % 2)
-            k, weight_d = low_d + corner % 2, _share(share_d, corner % 2)
-            at, there = _corner(i, j, k, height, width, depth, live, CHANNELS)
+            weight_h, weight_w, weight_d = _shares(share_h, share_w, share_d, corner)
+            at, there = _corner(low_h, low_w, low_d, corner, height, width, depth, live, CHANNELS)
             value = tl.load(x_pointer + at, mask=there, other=0).to(tl.float32)
             share = weight_h * weight_w * weight_d
             samples += value * share[:, :, None]
@@ -220,13 +216,20 @@ def _neighbours(position, length):
 
 
 @triton.jit
+def _shares(h, w, d, corner: tl.constexpr):
+    """Shares on each axis of one of the eight corners around a position."""
+    return _share(h, corner // 4), _share(w, corner // 2 % 2), _share(d, corner % 2)
+
+
+@triton.jit
 def _share(share, upper: tl.constexpr):
     return share if upper else 1.0 - share
 
 
 @triton.jit
-def _corner(i, j, k, height, width, depth, live, CHANNELS: tl.constexpr):
-    """Where the channels of a voxel (i, j, k) stand in x, and whether the voxel exists."""
+def _corner(h, w, d, corner: tl.constexpr, height, width, depth, live, CHANNELS: tl.constexpr):
+    """Where the channels of a corner above (h, w, d) stand in x, and whether its voxel exists."""
+    i, j, k = h + corner // 4, w + corner // 2 % 2, d + corner % 2
     there = live & (i >= 0) & (i < height) & (j >= 0) & (j < width) & (k >= 0) & (k < depth)
     at = ((i * width + j) * depth + k) * CHANNELS
     at = at[:, :, None] + tl.arange(0, CHANNELS)[None, None, :]
