@@ -77,7 +77,6 @@ setup(
         "dynamic-network-architectures>=0.4.4",
         "acvl-utils>=0.2.3",
         "SimpleITK>=2.2.1",
-        "timm>=1.0",
         "numpy>=1.24",
         "nibabel>=5.0",
         "isal>=1.6",

@@ -7,7 +7,6 @@ import importlib
 import logging
 import re
 import sys
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import ModuleType
@@ -52,8 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parser.parse_args(argv)
         command = f"s2ca {args.command}"
-        # timm's use of PyTorch does not concern the user
-        warnings.filterwarnings("ignore", r"`torch\.jit\.interface` is deprecated", FutureWarning)
         with _progress_printed(), signals_as_exceptions():
             code = args.run(args)
     except UserError as error:

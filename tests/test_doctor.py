@@ -137,12 +137,12 @@ def test_own_package_without_metadata_is_fatal_and_the_remedy_installs_it(health
 def test_missing_package_is_fatal_and_the_remedy_installs_it(healthy, monkeypatch):
     real = doctor.version
     monkeypatch.setattr(
-        doctor, "version", lambda name: _not_installed(name) if name == "timm" else real(name)
+        doctor, "version", lambda name: _not_installed(name) if name == "isal" else real(name)
     )
-    finding = _finding("timm")
+    finding = _finding("isal")
     assert finding.fatal
     assert finding.text == "is not installed"
-    assert finding.remedy == 'pip install "timm>=1.0"'
+    assert finding.remedy == 'pip install "isal>=1.6"'
 
 
 def test_old_package_is_fatal_and_the_remedy_installs_a_newer_one(healthy, monkeypatch):

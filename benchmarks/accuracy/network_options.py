@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from timm.layers import LayerScale2d
 from torch import nn
 
 from nnunetv2_s2ca.architecture.attention import AttentionGate
+from nnunetv2_s2ca.architecture.global_branch import LayerScale2d
 from nnunetv2_s2ca.training.foreground_prior import start_from_prior
 
 LEAKINESS = 1e-2  # nnU-Net's, for its initialisation

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from timm.layers import LayerScale2d
 from torch import Tensor, nn
 
 from nnunetv2_s2ca.architecture.attention import CBAM
@@ -23,6 +22,21 @@ TRUNCATED_NORMAL_STD = 0.02
 KEPT_MAPS = 17
 
 
+class LayerScale2d(nn.Module):
+    """A learned factor for each channel of (B, C, H, W).
+
+    Touvron et al., *Going deeper with Image Transformers*, ICCV 2021. The name of its weight is
+    timm's, whose import takes longer than PyTorch's.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((channels,), LAYER_SCALE_INIT))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma.reshape(-1, 1, 1)
+
+
 class ConvFormerBlock(nn.Module):
     r"""A MetaFormer block on (B, C, H, W) whose token mixer is CBAM and a pointwise convolution.
 
@@ -38,10 +52,10 @@ class ConvFormerBlock(nn.Module):
         super().__init__()
         self.norm1 = nn.GroupNorm(1, channels)
         self.token_mixer = nn.Sequential(CBAM(channels), PointwiseConv2d(channels, channels))
-        self.layer_scale1 = LayerScale2d(channels, LAYER_SCALE_INIT)
+        self.layer_scale1 = LayerScale2d(channels)
         self.norm2 = nn.GroupNorm(1, channels)
         self.mlp = Mlp(channels)
-        self.layer_scale2 = LayerScale2d(channels, LAYER_SCALE_INIT)
+        self.layer_scale2 = LayerScale2d(channels)
         attention = self.token_mixer[0].channel
         for layer in (self.mlp.fc1, self.mlp.fc2, attention.reduce, attention.expand):
             nn.init.trunc_normal_(layer.weight, std=TRUNCATED_NORMAL_STD)

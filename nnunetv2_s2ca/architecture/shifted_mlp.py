@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from timm.layers import DropPath
+from dynamic_network_architectures.building_blocks.regularization import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
