@@ -10,7 +10,8 @@ from torch import nn
 
 from nnunetv2_s2ca.architecture.attention import AttentionGate
 from nnunetv2_s2ca.architecture.global_branch import LayerScale2d
-from nnunetv2_s2ca.training.foreground_prior import start_from_prior
+from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
+from nnunetv2_s2ca.training.initialisation import start_from_baseline, start_from_prior
 
 LEAKINESS = 1e-2  # nnU-Net's, for its initialisation
 
@@ -19,6 +20,8 @@ def apply_options(network: nn.Module, recipe: Mapping[str, Any]) -> nn.Module:
     """Change a network as `Recipe` says; returns it."""
     if recipe["initialisation"] == "he":
         _initialise_as_nnunet(network)
+    elif recipe["initialisation"] == "baseline" and isinstance(network, S2CANet):
+        start_from_baseline(network)
     with torch.no_grad():
         if recipe["layer_scale"] is not None:
             for module in network.modules():

@@ -28,7 +28,8 @@ class Recipe:
         clip: largest norm of the gradient; nnU-Net clips at 12 in any case.
         ema: decay of the average over the weights that validation and prediction use.
         layer_scale: the value that the layer scales of the global branches start from.
-        initialisation: "he" for nnU-Net's initialisation of all convolutions.
+        initialisation: "he" for nnU-Net's initialisation of all convolutions, "baseline" for an
+            S2CA-Net that starts as its residual blocks alone.
         prior: share of foreground that the heads' biases start from.
         gate_norm: "instance" for instance norm in place of batch norm in the gates; another
             function of the network, for comparison only.
@@ -99,6 +100,7 @@ FIRST_CHANGES: dict[str, dict[str, Any]] = {
     "prior": {"prior": PRIOR},
 }
 SECOND_CHANGES: dict[str, dict[str, Any]] = {
+    "baseline": {"initialisation": "baseline"},
     "no-warmup": {"warmup": 0.0},
     "long-warmup": {"warmup": 0.3},
     "paper-schedule": {"schedule": "paper", "warmup": 5 / 400},

@@ -13,7 +13,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunetv2_s2ca.training.foreground_prior import start_from_prior
+from nnunetv2_s2ca.training.initialisation import start_from_prior
 from nnunetv2_s2ca.training.lr_schedule import PAPER, Phases, WarmupPlateauCosineLR
 from nnunetv2_s2ca.training.network_from_plans import build_network, network_strides
 from nnunetv2_s2ca.training.pretrained import unwrapped, use_lenient_loader

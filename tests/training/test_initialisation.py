@@ -8,7 +8,7 @@ from dynamic_network_architectures.architectures.unet import PlainConvUNet
 
 from nnunetv2_s2ca import S2CANet
 from nnunetv2_s2ca.training import TRAINERS
-from nnunetv2_s2ca.training.foreground_prior import start_from_prior
+from nnunetv2_s2ca.training.initialisation import start_from_prior
 
 SIZE = (16, 16, 16)
 PLAIN_LABELS = {"background": 0, "oedema": 1, "necrosis": 2, "enhancing": 3}
