@@ -46,12 +46,10 @@ def start_from_baseline(network: S2CANet) -> None:
     MS-ADC grow from nothing, not from noise. Goyal et al., *Accurate, Large Minibatch SGD*, 2017,
     section 5.1, start residual blocks this way.
     """
-    with torch.no_grad():
-        for module in network.modules():
-            for layer in _last_layers(module):
-                layer.weight.zero_()
-                if layer.bias is not None:
-                    layer.bias.zero_()
+    for module in network.modules():
+        for layer in _last_layers(module):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
 
 def _last_layers(module: nn.Module) -> list[nn.Module]:
