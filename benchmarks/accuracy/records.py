@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.accuracy.rows import Recipe
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json, write_text
 from nnunetv2_s2ca.evaluation.metrics_table import read_metrics
@@ -60,7 +62,11 @@ class Records:
             return None
         # JSON turns tuples into lists
         asked = json.loads(json.dumps(conditions))
-        changed = [key for key in asked if record["conditions"].get(key) != asked[key]]
+        measured = record["conditions"]
+        # options that are newer than the record had no effect on it
+        options = json.loads(json.dumps(asdict(Recipe(""))))
+        measured["row"]["recipe"] = options | measured["row"]["recipe"]
+        changed = [key for key in asked if measured.get(key) != asked[key]]
         if changed:
             raise UserError(
                 f"{self.path(name, seed)} was measured with other {' and '.join(changed)}; delete "

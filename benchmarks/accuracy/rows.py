@@ -20,6 +20,7 @@ class Recipe:
         trainer: nnU-Net's or our trainer, which builds the network.
         optimiser: "sgd" (Nesterov, momentum 0.99), "adam" or "adamw".
         rate: highest learning rate.
+        wide_rate: rate of the 2D layers of LGSM and MCA in relation to `rate`.
         decay: weight decay of the optimiser.
         schedule: "poly" (nnU-Net's), "cosine" (to zero), or "paper" (plateau until 55/400, then
             cosine), each per step.
@@ -39,6 +40,7 @@ class Recipe:
     trainer: str
     optimiser: str | None = None
     rate: float | None = None
+    wide_rate: float | None = None
     decay: float = 1e-5
     schedule: str | None = None
     warmup: float = 0.0
@@ -101,6 +103,7 @@ FIRST_CHANGES: dict[str, dict[str, Any]] = {
 }
 SECOND_CHANGES: dict[str, dict[str, Any]] = {
     "baseline": {"initialisation": "baseline"},
+    "wide-rate": {"wide_rate": 0.1},
     "no-warmup": {"warmup": 0.0},
     "long-warmup": {"warmup": 0.3},
     "paper-schedule": {"schedule": "paper", "warmup": 5 / 400},
@@ -129,7 +132,7 @@ def _sweep() -> list[Row]:
             Row(f"nnunet-adam-{_text(rate)}", replace(REFERENCE_NNUNET, rate=rate)),
         ]
     rows += [
-        Row(f"nnunet-sgd-{_text(rate)}", Recipe(NNUNET, "sgd", rate, 3e-5, "poly"))
+        Row(f"nnunet-sgd-{_text(rate)}", Recipe(NNUNET, "sgd", rate, decay=3e-5, schedule="poly"))
         for rate in (3e-3, 3e-2)
     ]
     rows += [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from nnunetv2_s2ca.training.lr_schedule import PAPER
+from nnunetv2_s2ca.training.parameter_groups import wide_layers_apart
 
 LOWEST = 1e-3  # of the highest rate
 
@@ -31,19 +32,25 @@ class RecipeSchedule:
 
     def __init__(self, optimizer: Optimizer, recipe: Mapping[str, Any], epochs: int):
         self.optimizer, self.recipe, self.epochs = optimizer, recipe, epochs
+        self.highest = [group["lr"] for group in optimizer.param_groups]
 
     def step(self, epoch: float) -> None:
         """Set the rate of every group."""
         height = relative_rate(
             epoch / self.epochs, schedule=self.recipe["schedule"], warmup=self.recipe["warmup"]
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe["rate"] * height
+        for group, highest in zip(self.optimizer.param_groups, self.highest, strict=True):
+            group["lr"] = highest * height
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], recipe: Mapping[str, Any]) -> Optimizer:
+def make_optimizer(network: nn.Module, recipe: Mapping[str, Any]) -> Optimizer:
     """The optimiser that a recipe names."""
-    rate, decay = recipe["rate"], recipe["decay"]
+    rate, decay, wide_rate = recipe["rate"], recipe["decay"], recipe["wide_rate"]
+    parameters = (
+        network.parameters()
+        if wide_rate is None
+        else wide_layers_apart(network, rate, factor=wide_rate)
+    )
     if recipe["optimiser"] == "sgd":
         return torch.optim.SGD(parameters, rate, weight_decay=decay, momentum=0.99, nesterov=True)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe["optimiser"]]

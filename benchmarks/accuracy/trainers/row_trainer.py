@@ -74,7 +74,7 @@ class RowTrainer(LightAugmentation):
         recipe = self.row["recipe"]
         if recipe["optimiser"] is None:
             return super().configure_optimizers()
-        optimizer = make_optimizer(self.network.parameters(), recipe)
+        optimizer = make_optimizer(self.network, recipe)
         if recipe["clip"] is not None:
             optimizer.register_step_pre_hook(self._clip)
         return optimizer, RecipeSchedule(optimizer, recipe, self.num_epochs)
