@@ -44,8 +44,9 @@ PAIRS = (
     ("against nnU-Net as it comes", "nnunet-default", BEST_S2CA),
     ("against the paper's recipe", "s2ca-paper", BEST_S2CA),
     ("nnU-Net: its best recipe against its own", "nnunet-default", BEST_NNUNET),
-    ("the prior, for S2CA-Net", "s2ca-adam-3e-3", BEST_S2CA),
-    ("the prior, for nnU-Net", "nnunet-adam-3e-3", BEST_NNUNET),
+    ("the prior, for S2CA-Net", "s2ca-adam-3e-3", "s2ca-prior"),
+    ("the prior, for nnU-Net", "nnunet-adam-3e-3", "nnunet-prior"),
+    ("a lower rate for wide layers", "s2ca-prior", "s2ca-wide-rate"),
     ("half the channels", BEST_S2CA, "s-best"),
     ("B alone against nnU-Net", BEST_NNUNET, ABLATION["B"]),
 )

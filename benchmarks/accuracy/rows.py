@@ -115,9 +115,9 @@ SECOND_CHANGES: dict[str, dict[str, Any]] = {
     "low-prior": {"prior": 0.005},
 }
 # the best of the sweep on validation patients
-BEST_S2CA, BEST_NNUNET = "s2ca-prior", "nnunet-prior"
+BEST_S2CA, BEST_NNUNET = "s2ca-wide-rate", "nnunet-prior"
 FINALISTS = (
-    *("nnunet-default", "s2ca-paper", "s2ca-adam-3e-3", "nnunet-adam-3e-3"),
+    *("nnunet-default", "s2ca-paper", "s2ca-adam-3e-3", "nnunet-adam-3e-3", "s2ca-prior"),
     *(BEST_S2CA, BEST_NNUNET),
 )
 LONG_STEPS = 2000
@@ -160,10 +160,13 @@ def _with_best_recipes(s2ca: Recipe, nnunet: Recipe) -> list[Row]:
         "no-wds": "nnUNetTrainerS2CA_noWDS",
     }
     final: tuple[Table, ...] = ("final",)
+    narrow = replace(s2ca, wide_rate=None)
     return [
         *(
-            Row(f"{name}-best", replace(s2ca, trainer=trainer), tables=final)
+            Row(f"{name}-best", recipe, tables=final)
             for name, trainer in ablation.items()
+            # B has none of the layers with another rate
+            for recipe in [replace(s2ca if name != "b" else narrow, trainer=trainer)]
         ),
         Row("nnunet-same-seconds", nnunet, tables=final, seconds_of=BEST_S2CA),
         Row("from-scratch", s2ca, tables=final, data="second"),

@@ -46,6 +46,7 @@ def _recipe(trainer: type[S2CANetTrainer]) -> str:
     own = getattr(trainer, "iterations_per_epoch", None)
     iterations = NNUNET_ITERATIONS if own is None else own[0]
     weights, prior = trainer.deep_supervision_weights, trainer.foreground_prior
+    factor = getattr(trainer, "wide_lr_factor", 1)
     return ", ".join(
         [
             f"Adam {trainer.max_lr:g}, {_schedule(trainer.phases)}"
@@ -54,6 +55,7 @@ def _recipe(trainer: type[S2CANetTrainer]) -> str:
             f"{epochs} {'epoch' if epochs == 1 else 'epochs'} of {iterations} iterations",
             f"outputs {'/'.join(map(str, weights))}" if weights else "nnU-Net's output weights",
             *([f"prior {prior:.0%}"] if prior else []),
+            *([f"2D layers {factor:g} of the rate"] if factor != 1 else []),
         ]
     )
 

@@ -14,9 +14,9 @@ def wide_layers_apart(network: nn.Module, lr: float, *, factor: float) -> list[d
     """Two parameter groups for an optimiser: the 2D layers of LGSM and MCA, and the others.
 
     Adam moves each weight by about the learning rate, whatever the layer's width, so that the
-    output of a layer moves in proportion to its inputs' number; Yang et al., *Tensor Programs V*,
-    2021, divide the rate by it. The 2D layers have 128 to 2,048 inputs, the depthwise and pointwise
-    3D ones 16 to 192.
+    output of a layer moves in proportion to the number of its inputs; Yang et al., *Tensor Programs
+    V*, 2021, divide the rate by it. The 2D layers have up to 6,144 inputs, most 3D layers fewer
+    than 500.
 
     Args:
         network: An S2CA-Net.

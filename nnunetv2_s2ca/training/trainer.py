@@ -16,6 +16,7 @@ from torch import nn
 from nnunetv2_s2ca.training.initialisation import start_from_prior
 from nnunetv2_s2ca.training.lr_schedule import PAPER, Phases, WarmupPlateauCosineLR
 from nnunetv2_s2ca.training.network_from_plans import build_network, network_strides
+from nnunetv2_s2ca.training.parameter_groups import wide_layers_apart
 from nnunetv2_s2ca.training.pretrained import unwrapped, use_lenient_loader
 
 
@@ -105,6 +106,8 @@ class nnUNetTrainerS2CA(S2CANetTrainer):
     iterations_per_epoch: ClassVar[tuple[int, int] | None] = None
     max_lr: ClassVar[float] = 1e-3
     phases: ClassVar[Phases] = PAPER
+    # learning rate of the 2D layers of LGSM and MCA in relation to that of the others
+    wide_lr_factor: ClassVar[float] = 1.0
 
     def __init__(
         self,
@@ -127,9 +130,12 @@ class nnUNetTrainerS2CA(S2CANetTrainer):
 
     def configure_optimizers(self):
         """Adam, with a schedule of warm-up, plateau and cosine per iteration."""
+        network, lr = unwrapped(self.network), self.initial_lr
         optimizer = torch.optim.Adam(
-            self.network.parameters(),
-            self.initial_lr,
+            network.parameters()
+            if self.wide_lr_factor == 1
+            else wide_layers_apart(network, lr, factor=self.wide_lr_factor),
+            lr,
             weight_decay=self.weight_decay,
             # on a CPU, PyTorch's default takes four times as long for the same result
             fused=True if self.device.type == "cpu" else None,
