@@ -39,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--min-dice",
         type=float,
         nargs=3,
-        default=(0.9, 0.7, 0.6),
+        default=(0.9, 0.75, 0.75),
         metavar=("WT", "TC", "ET"),
-        help="fail if the ensemble's Dice of a region is lower (default: 0.9 0.7 0.6)",
+        help="fail if the ensemble's Dice of a region is lower (default: 0.9 0.75 0.75)",
     )
 
 
