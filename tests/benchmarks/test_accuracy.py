@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 import re
@@ -65,6 +66,18 @@ def test_finished_row_is_found_again_and_changed_one_refused(tmp_path):
     assert records.finished(row.name, 1, conditions) is None
     with pytest.raises(UserError, match="other steps; delete"):
         records.finished(row.name, 0, conditions | {"steps": 200})
+
+
+def test_record_older_than_an_option_counts_only_without_the_option(tmp_path):
+    records, row = Records(tmp_path / "rows"), ROWS["s2ca-prior"]
+    conditions = {"row": row.as_json(), "steps": 300, "patients": Settings().patients_as_json()}
+    older = copy.deepcopy(conditions)
+    del older["row"]["recipe"]["wide_rate"]
+    records.write(row.name, 0, {"conditions": older, "seconds": 1.5})
+    assert records.finished(row.name, 0, conditions)["seconds"] == 1.5
+    conditions["row"]["recipe"]["wide_rate"] = 0.1
+    with pytest.raises(UserError, match="other row; delete"):
+        records.finished(row.name, 0, conditions)
 
 
 def test_recorded_row_runs_no_command(tmp_path):
