@@ -64,7 +64,8 @@ what all weights would otherwise share:
 
 The trainer `nnUNetTrainerS2CA_short` has this recipe. An average of weights (EMA), nnU-Net's
 initialisation, a larger layer scale, and a start from the residual blocks alone changed little or
-cost accuracy; they are in the sweep below."""
+cost accuracy; they are in the sweep below. nnU-Net's output weights in place of WDS
+(`no-wds-best`) did better on validation patients; the recipe has WDS still."""
 LIMITS = """## What this says, and what it does not
 
 - The patients are synthetic, small (5 mm voxels) and few. An order of networks on them is no
