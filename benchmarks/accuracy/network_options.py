@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from nnunetv2_s2ca.architecture.attention import AttentionGate
-from nnunetv2_s2ca.architecture.global_branch import LayerScale2d
-from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
-from nnunetv2_s2ca.training.initialisation import start_from_baseline, start_from_prior
+from nnunetv2_s2ca.architecture.global_branch import GlobalBranch, LayerScale2d
+from nnunetv2_s2ca.architecture.ms_adc import MultiScaleDeformConv
+from nnunetv2_s2ca.architecture.shifted_mlp import ShiftedMLP
+from nnunetv2_s2ca.training.initialisation import start_from_prior
 
 LEAKINESS = 1e-2  # nnU-Net's, for its initialisation
 
@@ -20,7 +21,7 @@ def apply_options(network: nn.Module, recipe: Mapping[str, Any]) -> nn.Module:
     """Change a network as `Recipe` says; returns it."""
     if recipe["initialisation"] == "he":
         _initialise_as_nnunet(network)
-    elif recipe["initialisation"] == "baseline" and isinstance(network, S2CANet):
+    elif recipe["initialisation"] == "baseline":
         start_from_baseline(network)
     with torch.no_grad():
         if recipe["layer_scale"] is not None:
@@ -51,3 +52,23 @@ def _replace_batch_norm(module: nn.Module) -> None:
             setattr(module, name, nn.InstanceNorm3d(child.num_features, affine=True))
         else:
             _replace_batch_norm(child)
+
+
+def start_from_baseline(network: nn.Module) -> None:
+    """Zero the last layer of each module that adds to the baseline of residual blocks.
+
+    LGSM, MCA and MS-ADC then grow from nothing, not from noise. Goyal et al., *Accurate, Large
+    Minibatch SGD*, 2017, section 5.1, start residual blocks this way.
+    """
+    for module in network.modules():
+        for layer in _last_layers(module):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+
+
+def _last_layers(module: nn.Module) -> list[nn.Module]:
+    if isinstance(module, GlobalBranch | ShiftedMLP):
+        return [module.fuse]
+    if isinstance(module, MultiScaleDeformConv):
+        return list(module.to_skips)
+    return []

@@ -7,11 +7,6 @@ import math
 import torch
 from torch import nn
 
-from nnunetv2_s2ca.architecture.global_branch import GlobalBranch
-from nnunetv2_s2ca.architecture.ms_adc import MultiScaleDeformConv
-from nnunetv2_s2ca.architecture.s2ca_net import S2CANet
-from nnunetv2_s2ca.architecture.shifted_mlp import ShiftedMLP
-
 
 def start_from_prior(network: nn.Module, prior: float, *, regions: bool) -> None:
     r"""Set the biases of all heads so that an untrained network predicts a prior.
@@ -37,24 +32,3 @@ def start_from_prior(network: nn.Module, prior: float, *, regions: bool) -> None
             bias.fill_(math.log(prior / (1 - prior)))
             if not regions:
                 bias[0] = 0
-
-
-def start_from_baseline(network: S2CANet) -> None:
-    """Zero the last layer of each module that adds to the baseline of residual blocks.
-
-    An untrained network then computes what its residual blocks alone compute, and LGSM, MCA and
-    MS-ADC grow from nothing, not from noise. Goyal et al., *Accurate, Large Minibatch SGD*, 2017,
-    section 5.1, start residual blocks this way.
-    """
-    for module in network.modules():
-        for layer in _last_layers(module):
-            for parameter in layer.parameters():
-                nn.init.zeros_(parameter)
-
-
-def _last_layers(module: nn.Module) -> list[nn.Module]:
-    if isinstance(module, GlobalBranch | ShiftedMLP):
-        return [module.fuse]
-    if isinstance(module, MultiScaleDeformConv):
-        return list(module.to_skips)
-    return []
