@@ -113,6 +113,7 @@ SECOND_CHANGES: dict[str, dict[str, Any]] = {
     "beta2": {"betas": (0.9, 0.99)},
     "gate-instance-norm": {"gate_norm": "instance"},
     "low-prior": {"prior": 0.005},
+    "nnunet-outputs": {"output_weights": "nnunet"},
 }
 # the best of the sweep on validation patients
 BEST_S2CA, BEST_NNUNET = "s2ca-wide-rate", "nnunet-prior"
@@ -154,19 +155,17 @@ def _with_best_recipes(s2ca: Recipe, nnunet: Recipe) -> list[Row]:
     """The rows that use the best recipes of the sweep."""
     ablation = {
         "s": "nnUNetTrainerS2CA_S",
-        "b": "nnUNetTrainerS2CA_B",
         "b-lgsm": "nnUNetTrainerS2CA_B_LGSM",
         "b-lgsm-mca": "nnUNetTrainerS2CA_B_LGSM_MCA",
         "no-wds": "nnUNetTrainerS2CA_noWDS",
     }
     final: tuple[Table, ...] = ("final",)
-    narrow = replace(s2ca, wide_rate=None)
     return [
+        # B has none of the layers with another rate
+        Row("b-best", replace(s2ca, trainer="nnUNetTrainerS2CA_B", wide_rate=None), tables=final),
         *(
-            Row(f"{name}-best", recipe, tables=final)
+            Row(f"{name}-best", replace(s2ca, trainer=trainer), tables=final)
             for name, trainer in ablation.items()
-            # B has none of the layers with another rate
-            for recipe in [replace(s2ca if name != "b" else narrow, trainer=trainer)]
         ),
         Row("nnunet-same-seconds", nnunet, tables=final, seconds_of=BEST_S2CA),
         Row("from-scratch", s2ca, tables=final, data="second"),
