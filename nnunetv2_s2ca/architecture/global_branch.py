@@ -25,8 +25,8 @@ KEPT_MAPS = 17
 class LayerScale2d(nn.Module):
     """A learned factor for each channel of (B, C, H, W).
 
-    Touvron et al., *Going deeper with Image Transformers*, ICCV 2021. The name of its weight is
-    timm's, whose import takes longer than PyTorch's.
+    Touvron et al., *Going deeper with Image Transformers*, ICCV 2021. Named as timm's, whose import
+    would cost every command more time than these lines.
     """
 
     def __init__(self, channels: int):
