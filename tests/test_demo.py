@@ -12,7 +12,6 @@ from dataclasses import asdict
 
 import nibabel as nib
 import numpy as np
-import psutil
 import pytest
 
 from nnunetv2_s2ca import cli
@@ -30,7 +29,7 @@ from nnunetv2_s2ca.demo.scores import score_case, score_folder
 from nnunetv2_s2ca.demo.settings import DemoSettings
 from nnunetv2_s2ca.synthetic.brats import write_brats2019
 from tests.perfect_predictions import write_perfect_predictions
-from tests.waiting import MINUTES, wait_for
+from tests.waiting import MINUTES, lives, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -210,8 +209,7 @@ SLEEPER_WITH_CHILD = (
 
 
 def child_runs(folder):
-    pid = int((folder / "child").read_text())
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return lives(int((folder / "child").read_text()))
 
 
 def test_failure_ends_the_other_jobs_and_their_children(tmp_path):

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+import psutil
+
 Found = TypeVar("Found")
 
 MINUTES = 600.0  # seconds; what takes longer on any machine, hangs
@@ -18,3 +20,11 @@ def wait_for(condition: Callable[[], Found], *, seconds: float = MINUTES) -> Fou
         assert time.monotonic() < limit, f"did not come about within {seconds} s"
         time.sleep(0.02)
     return found
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that has ended may wait for its parent to collect it."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

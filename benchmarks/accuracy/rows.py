@@ -34,7 +34,7 @@ class Recipe:
         prior: share of foreground that the heads' biases start from.
         gate_norm: "instance" for instance norm in place of batch norm in the gates; another
             function of the network, for comparison only.
-        output_weights: of deep supervision, from fine to coarse; "nnunet" for nnU-Net's.
+        output_weights: "nnunet" for nnU-Net's weights of deep supervision.
     """
 
     trainer: str
@@ -51,7 +51,7 @@ class Recipe:
     initialisation: str | None = None
     prior: float | None = None
     gate_norm: str | None = None
-    output_weights: str | tuple[float, ...] | None = None
+    output_weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,11 @@ class Row:
         """Name of the trainer's class, and so of nnU-Net's folder of results."""
         return f"Accuracy_{self.name.replace('-', '_')}"
 
+    @property
+    def network(self) -> str:
+        """Name of the network: nnU-Net or S2CA-Net."""
+        return "nnU-Net" if self.recipe.trainer == NNUNET else "S2CA-Net"
+
     def as_json(self) -> dict[str, Any]:
         """Everything that affects the row's outcome, for its record."""
         content = asdict(self)
@@ -93,7 +98,7 @@ NNUNET, S2CA = "nnUNetTrainer", "nnUNetTrainerS2CA"
 SHORT: dict[str, Any] = {"optimiser": "adam", "schedule": "cosine", "warmup": 0.1}
 REFERENCE_S2CA = Recipe(S2CA, rate=3e-3, **SHORT)
 REFERENCE_NNUNET = Recipe(NNUNET, rate=3e-3, **SHORT)
-PRIOR = 0.02
+PRIOR, WIDE_RATE = 0.02, 0.1
 # one change each: first to the reference, then to the prior that won
 FIRST_CHANGES: dict[str, dict[str, Any]] = {
     "ema": {"ema": 0.98},
@@ -103,7 +108,7 @@ FIRST_CHANGES: dict[str, dict[str, Any]] = {
 }
 SECOND_CHANGES: dict[str, dict[str, Any]] = {
     "baseline": {"initialisation": "baseline"},
-    "wide-rate": {"wide_rate": 0.1},
+    "wide-rate": {"wide_rate": WIDE_RATE},
     "no-warmup": {"warmup": 0.0},
     "long-warmup": {"warmup": 0.3},
     "paper-schedule": {"schedule": "paper", "warmup": 5 / 400},
@@ -113,13 +118,12 @@ SECOND_CHANGES: dict[str, dict[str, Any]] = {
     "beta2": {"betas": (0.9, 0.99)},
     "gate-instance-norm": {"gate_norm": "instance"},
     "low-prior": {"prior": 0.005},
-    "nnunet-outputs": {"output_weights": "nnunet"},
 }
 # the best of the sweep on validation patients
-BEST_S2CA, BEST_NNUNET = "s2ca-wide-rate", "nnunet-prior"
+BEST_S2CA, BEST_NNUNET = "no-wds-best", "nnunet-prior"
 FINALISTS = (
     *("nnunet-default", "s2ca-paper", "s2ca-adam-3e-3", "nnunet-adam-3e-3", "s2ca-prior"),
-    *(BEST_S2CA, BEST_NNUNET),
+    *("s2ca-wide-rate", BEST_S2CA, BEST_NNUNET),
 )
 LONG_STEPS = 2000
 
@@ -146,6 +150,9 @@ def _sweep() -> list[Row]:
         Row(f"s2ca-{name}", replace(with_prior, **change))
         for name, change in SECOND_CHANGES.items()
     ]
+    # then nnU-Net's output weights, as in the paper's rows before WDS
+    both = replace(with_prior, wide_rate=WIDE_RATE)
+    rows.append(Row("no-wds-best", replace(both, trainer="nnUNetTrainerS2CA_noWDS")))
     return [
         replace(row, tables=("sweep", "final")) if row.name in FINALISTS else row for row in rows
     ]
@@ -154,11 +161,10 @@ def _sweep() -> list[Row]:
 def _with_best_recipes(s2ca: Recipe, nnunet: Recipe) -> list[Row]:
     """The rows that use the best recipes of the sweep."""
     ablation = {
-        "s": "nnUNetTrainerS2CA_S",
         "b-lgsm": "nnUNetTrainerS2CA_B_LGSM",
         "b-lgsm-mca": "nnUNetTrainerS2CA_B_LGSM_MCA",
-        "no-wds": "nnUNetTrainerS2CA_noWDS",
     }
+    half = replace(s2ca, trainer="nnUNetTrainerS2CA_S", output_weights="nnunet")
     final: tuple[Table, ...] = ("final",)
     return [
         # B has none of the layers with another rate
@@ -167,6 +173,7 @@ def _with_best_recipes(s2ca: Recipe, nnunet: Recipe) -> list[Row]:
             Row(f"{name}-best", replace(s2ca, trainer=trainer), tables=final)
             for name, trainer in ablation.items()
         ),
+        Row("s-best", half, tables=final),
         Row("nnunet-same-seconds", nnunet, tables=final, seconds_of=BEST_S2CA),
         Row("from-scratch", s2ca, tables=final, data="second"),
         Row("fine-tuned", s2ca, tables=final, data="second", start_from=BEST_S2CA),

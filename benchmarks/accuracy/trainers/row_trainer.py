@@ -20,7 +20,6 @@ from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.intensity.brightness import MultiplicativeBrightnessTransform
 from batchgeneratorsv2.transforms.intensity.gaussian_noise import GaussianNoiseTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
-from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
@@ -84,13 +83,9 @@ class RowTrainer(LightAugmentation):
         nn.utils.clip_grad_norm_(self.network.parameters(), self.row["recipe"]["clip"])
 
     def _build_loss(self) -> nn.Module:
-        loss = super()._build_loss()
-        weights = self.row["recipe"]["output_weights"]
-        if weights is None:
-            return loss
-        if weights == "nnunet":
+        if self.row["recipe"]["output_weights"] == "nnunet":
             return nnUNetTrainer._build_loss(self)
-        return DeepSupervisionWrapper(loss.loss, np.array(weights) / np.sum(weights))
+        return super()._build_loss()
 
     @classmethod
     def intensity_transforms(cls) -> Sequence[BasicTransform]:
