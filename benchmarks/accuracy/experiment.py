@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
+from math import ceil
 from pathlib import Path
+from typing import Any
 
+from benchmarks.accuracy.rows import CASCADE, FULLRES, LOWRES, Row
 from benchmarks.accuracy.trainers.row_trainer import ROW_VARIABLE
+from nnunetv2_s2ca.api.jobs import PLANS
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json, write_text
 from nnunetv2_s2ca.core.launcher import command_line
@@ -23,9 +27,8 @@ from nnunetv2_s2ca.synthetic.brats import write_patients
 from nnunetv2_s2ca.synthetic.cohort import FIRST_HOSPITAL, SECOND_HOSPITAL
 from nnunetv2_s2ca.synthetic.hard_patient import make_hard_patient
 
-CONFIGURATION = "3d_fullres"
 REPOSITORY = Path(__file__).parents[2]
-SETTINGS_FILE = "experiment.json"
+SETTINGS_FILE, CASCADE_FILE = "experiment.json", "cascade.json"
 HOSPITALS = {"first": FIRST_HOSPITAL, "second": SECOND_HOSPITAL}
 TRAINING_IDS = {"first": 701, "second": 703}
 TEST_IDS = {"first": 702, "second": 704}
@@ -92,14 +95,35 @@ class Experiment:
             self._prepare_hospital(hospital)
         write_text(state, json.dumps(patients, indent=2) + "\n")
 
+    def prepare_cascade(self) -> None:
+        """Add a cascade to the first hospital's plans and preprocess it, unless this is done.
+
+        nnU-Net plans none, since a patch holds a whole image.
+
+        Raises:
+            UserError: nnU-Net's preprocessing fails.
+        """
+        done = self.folder / CASCADE_FILE
+        if done.exists():
+            return
+        dataset_id = TRAINING_IDS["first"]
+        path = self._dataset(PREPROCESSED, dataset_id) / f"{PLANS}.json"
+        plans = read_json(path)
+        stages = cascade_stages(plans["configurations"][FULLRES])
+        plans["configurations"] |= stages
+        write_text(path, json.dumps(plans, indent=4) + "\n")
+        arguments = ("-d", dataset_id, "-plans_name", PLANS, "-c", LOWRES, "-np", 1)
+        self.run("preprocess_lowres", command_line("nnUNetv2_preprocess", *arguments))
+        write_text(done, json.dumps(stages, indent=2) + "\n")
+
     def raw(self, dataset_id: int) -> Path:
         """A dataset in nnUNet_raw."""
         return self._dataset(RAW, dataset_id)
 
-    def model(self, data: str, trainer: str) -> Path:
-        """A trainer's folder in nnUNet_results."""
-        name = self.raw(TRAINING_IDS[data]).name
-        return self.folder / RESULTS / name / f"{trainer}__nnUNetPlans__{CONFIGURATION}"
+    def model(self, row: Row) -> Path:
+        """A row's folder in nnUNet_results."""
+        name = self.raw(TRAINING_IDS[row.data]).name
+        return self.folder / RESULTS / name / f"{row.trainer}__{PLANS}__{row.configuration}"
 
     def run(self, name: str, command: tuple[str, ...], row: dict | None = None) -> None:
         """Run one command on one thread, for a row if it trains or predicts one.
@@ -158,7 +182,7 @@ class Experiment:
             )
             self.run(f"convert_{dataset_id}", command)
         dataset_id = TRAINING_IDS[hospital]
-        arguments = ("-d", dataset_id, "-c", CONFIGURATION, "-np", 1, "--clean")
+        arguments = ("-d", dataset_id, "-c", FULLRES, "-np", 1, "--clean")
         plan = command_line("nnUNetv2_plan_and_preprocess", *arguments)
         self.run(f"plan_{dataset_id}", plan)
         if first:
@@ -178,6 +202,22 @@ class Experiment:
     def _dataset(self, room: str, dataset_id: int) -> Path:
         (folder,) = (self.folder / room).glob(f"Dataset{dataset_id:03d}_*")
         return folder
+
+
+def cascade_stages(fullres: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """nnU-Net's two stages of a cascade for a plan without one: half the resolution, then all."""
+    lowres = {
+        "inherits_from": FULLRES,
+        "data_identifier": f"{PLANS}_{LOWRES}",
+        "spacing": [2 * length for length in fullres["spacing"]],
+        # three poolings
+        "patch_size": [8 * ceil(size / 16) for size in fullres["patch_size"]],
+        "median_image_size_in_voxels": [
+            size / 2 for size in fullres["median_image_size_in_voxels"]
+        ],
+        "next_stage": CASCADE,
+    }
+    return {LOWRES: lowres, CASCADE: {"inherits_from": FULLRES, "previous_stage": LOWRES}}
 
 
 def patients_folder(work: Path, dataset_id: int) -> Path:

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from benchmarks.accuracy.experiment import CONFIGURATION, TRAINING_IDS, Experiment
+from benchmarks.accuracy.experiment import TRAINING_IDS, Experiment
 from benchmarks.accuracy.records import Records, read_scores
 from benchmarks.accuracy.rows import BEST_S2CA, ROWS
 from benchmarks.accuracy.running import trainer_content
@@ -50,7 +50,7 @@ def predict_real_patients(experiment: Experiment, results: Path, source: Path) -
     shutil.rmtree(output, ignore_errors=True)
     predict = command_line(
         "nnUNetv2_predict",
-        *("-d", TRAINING_IDS["first"], "-c", CONFIGURATION, "-tr", row.trainer, "-f", *seeds),
+        *("-d", TRAINING_IDS["first"], "-c", row.configuration, "-tr", row.trainer, "-f", *seeds),
         *("-i", raw / "imagesTr", "-o", output, "-device", "cpu", "-npp", 0, "-nps", 0),
     )
     experiment.run("predict_real", predict, trainer_content(row, steps=1))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.rows import Recipe
+from benchmarks.accuracy.rows import Recipe, Row
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json, write_text
 from nnunetv2_s2ca.evaluation.metrics_table import read_metrics
@@ -64,8 +63,9 @@ class Records:
         asked = json.loads(json.dumps(conditions))
         measured = record["conditions"]
         # options that are newer than the record had no effect on it
-        options = json.loads(json.dumps(asdict(Recipe(""))))
-        measured["row"]["recipe"] = options | measured["row"]["recipe"]
+        default = json.loads(json.dumps(Row("", Recipe("")).as_json()))
+        recipe = default["recipe"] | measured["row"]["recipe"]
+        measured["row"] = default | measured["row"] | {"recipe": recipe}
         changed = [key for key in asked if measured.get(key) != asked[key]]
         if changed:
             raise UserError(

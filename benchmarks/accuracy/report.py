@@ -21,6 +21,7 @@ CURVES_FILE, LONG_CURVES_FILE, SLICES_FILE = "curves.png", "curves_long.png", "s
 SAME_SECONDS = "nnunet-same-seconds"
 LONG_NNUNET, LONG_S2CA = "nnunet-best-long", "s2ca-best-long"
 SCRATCH, FINE_TUNED = "from-scratch", "fine-tuned"
+LOW_RESOLUTION, CASCADE = "lowres", "cascade"
 ABLATION = {
     "B": "b-best",
     "+ LGSM": "b-lgsm-best",
@@ -118,7 +119,7 @@ def _text(results: Results, folder: Path) -> str:
         REASONS,
         *_pictures(folder, CURVES_FILE, LONG_CURVES_FILE),
         _ablation(results),
-        _fine_tuning(results),
+        _further_uses(results),
         *_pictures(folder, SLICES_FILE),
         *_real_patients(folder),
         "## All rows",
@@ -178,16 +179,27 @@ paper adds its output weights (WDS) last; the best recipe goes without them.
 {tables.ablation_table(steps)}"""
 
 
-def _fine_tuning(results: Results) -> str:
+def _further_uses(results: Results) -> str:
     scratch, tuned = results[SCRATCH], results[FINE_TUNED]
     pair = ("fine-tuning against training from scratch", scratch, tuned)
+    stages = [
+        ("the cascade against one stage", results[BEST_S2CA], results[CASCADE]),
+        ("half the resolution alone", results[BEST_S2CA], results[LOW_RESOLUTION]),
+    ]
     return f"""## Fine-tuning
 
 {FINE_TUNING} patients of a second hospital with flatter contrast and more noise: training from
 scratch, and from the weights of `{BEST_S2CA}` (`-pretrained_weights`). Tested on patients of the
 second hospital.
 
-{tables.differences_table([pair], "test")}"""
+{tables.differences_table([pair], "test")}
+
+## Cascade
+
+nnU-Net's cascade, `3d_lowres` at half the resolution, then `3d_cascade_fullres`, with S2CA-Net in
+both stages. A patch holds a whole image here, so nnU-Net itself would plan no cascade.
+
+{tables.differences_table(stages, "test")}"""
 
 
 def _real_patients(folder: Path) -> list[str]:

@@ -10,6 +10,7 @@ from nnunetv2_s2ca.core.errors import UserError
 
 Table = Literal["sweep", "final", "long"]
 TABLES: tuple[Table, ...] = ("sweep", "final", "long")
+FULLRES, LOWRES, CASCADE = "3d_fullres", "3d_lowres", "3d_cascade_fullres"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Row:
         data: "first" or "second" hospital.
         start_from: The row with the initial weights, of the same seed.
         seconds_of: The row whose processor seconds determine the number of steps.
+        configuration: nnU-Net's.
+        previous_stage: The row whose predictions are further channels of the input.
     """
 
     name: str
@@ -75,11 +78,13 @@ class Row:
     data: Literal["first", "second"] = "first"
     start_from: str | None = None
     seconds_of: str | None = None
+    configuration: str = FULLRES
+    previous_stage: str | None = None
 
     @property
     def trainer(self) -> str:
-        """Name of the trainer's class, and so of nnU-Net's folder of results."""
-        return f"Accuracy_{self.name.replace('-', '_')}"
+        """Name of the trainer's class, the same for both stages of a cascade, as in nnU-Net."""
+        return f"Accuracy_{(self.previous_stage or self.name).replace('-', '_')}"
 
     @property
     def network(self) -> str:
@@ -177,6 +182,8 @@ def _with_best_recipes(s2ca: Recipe, nnunet: Recipe) -> list[Row]:
         Row("nnunet-same-seconds", nnunet, tables=final, seconds_of=BEST_S2CA),
         Row("from-scratch", s2ca, tables=final, data="second"),
         Row("fine-tuned", s2ca, tables=final, data="second", start_from=BEST_S2CA),
+        Row("lowres", s2ca, tables=final, configuration=LOWRES),
+        Row("cascade", s2ca, tables=final, configuration=CASCADE, previous_stage="lowres"),
         Row("nnunet-best-long", nnunet, LONG_STEPS, ("long",)),
         Row("s2ca-best-long", s2ca, LONG_STEPS, ("long",)),
     ]

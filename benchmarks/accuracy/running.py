@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.accuracy.experiment import CONFIGURATION, TEST_IDS, TRAINING_IDS, Experiment
+from benchmarks.accuracy.experiment import TEST_IDS, TRAINING_IDS, Experiment
 from benchmarks.accuracy.records import Records, Scores, read_scores
-from benchmarks.accuracy.rows import ROWS, Row
+from benchmarks.accuracy.rows import FULLRES, ROWS, Row
 from benchmarks.accuracy.trainers.row_trainer import CURVE_FILE
+from nnunetv2_s2ca.api.jobs import FOLDS
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json
 from nnunetv2_s2ca.core.folds import read_splits
@@ -88,10 +89,16 @@ class Runner:
         if row.start_from is not None:
             self._needed(row.start_from, seed)
             options = ("-pretrained_weights", self._fold(ROWS[row.start_from], seed) / FINAL)
+        if row.configuration != FULLRES:
+            self.experiment.prepare_cascade()
+        if row.previous_stage is not None:
+            # each fold's model predicts the patients that it was not trained on
+            for fold in FOLDS:
+                self._needed(row.previous_stage, fold)
         shutil.rmtree(self._fold(row, seed), ignore_errors=True)
         command = command_line(
             "nnUNetv2_train",
-            *(TRAINING_IDS[row.data], CONFIGURATION, seed, "-tr", row.trainer),
+            *(TRAINING_IDS[row.data], row.configuration, seed, "-tr", row.trainer),
             *("-device", "cpu", *options),
         )
         self._run("train", row, seed, command, conditions)
@@ -113,10 +120,15 @@ class Runner:
         test = self.experiment.raw(TEST_IDS[row.data])
         output = predictions_folder(self.experiment.folder, row.name, seed)
         shutil.rmtree(output, ignore_errors=True)
+        options: tuple[object, ...] = ()
+        if row.previous_stage is not None:
+            previous = predictions_folder(self.experiment.folder, row.previous_stage, seed)
+            options = ("-prev_stage_predictions", previous)
         command = command_line(
             "nnUNetv2_predict",
-            *("-d", TRAINING_IDS[row.data], "-c", CONFIGURATION, "-tr", row.trainer, "-f", seed),
-            *("-i", test / "imagesTr", "-o", output, "-device", "cpu", "-npp", 0, "-nps", 0),
+            *("-d", TRAINING_IDS[row.data], "-c", row.configuration),
+            *("-tr", row.trainer, "-f", seed, "-device", "cpu", "-npp", 0, "-nps", 0),
+            *("-i", test / "imagesTr", "-o", output, *options),
         )
         self._run("predict", row, seed, command, conditions)
         name = f"evaluate_test_{row.name}_seed{seed}"
@@ -130,7 +142,7 @@ class Runner:
         self.experiment.run(f"{what}_{row.name}_seed{seed}", command, content)
 
     def _fold(self, row: Row, seed: int) -> Path:
-        return self.experiment.model(row.data, row.trainer) / f"fold_{seed}"
+        return self.experiment.model(row) / f"fold_{seed}"
 
 
 def trainer_content(row: Row, *, steps: int) -> dict[str, Any]:

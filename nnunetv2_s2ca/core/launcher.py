@@ -21,6 +21,10 @@ ENTRY_POINTS = {
         "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints",
         "plan_and_preprocess_entry",
     ),
+    "nnUNetv2_preprocess": (
+        "nnunetv2.experiment_planning.plan_and_preprocess_entrypoints",
+        "preprocess_entry",
+    ),
     "nnUNetv2_train": ("nnunetv2.run.run_training", "run_training_entry"),
     "nnUNetv2_predict": ("nnunetv2.inference.predict_from_raw_data", "predict_entry_point"),
     "s2ca": ("nnunetv2_s2ca.cli", "main"),

@@ -35,7 +35,7 @@ SCORES = {
 
 
 def test_names_are_unique_as_trainers_and_trainers_exist():
-    assert len({row.trainer for row in ROWS.values()}) == len(ROWS)
+    assert len({(row.trainer, row.configuration) for row in ROWS.values()}) == len(ROWS)
     assert {row.recipe.trainer for row in ROWS.values()} <= {"nnUNetTrainer", *TRAINERS}
 
 
@@ -48,7 +48,7 @@ def test_final_table_has_both_best_rows_and_the_whole_ablation():
 def test_rows_in_need_of_another_stand_after_it():
     names = list(ROWS)
     for row in ROWS.values():
-        for other in (row.start_from, row.seconds_of):
+        for other in (row.start_from, row.seconds_of, row.previous_stage):
             assert other is None or names.index(other) < names.index(row.name)
 
 
@@ -100,6 +100,16 @@ def test_row_of_equal_seconds_needs_the_others_first(tmp_path):
     experiment = Experiment(tmp_path / "work", Settings())
     with pytest.raises(UserError, match=f"{BEST_S2CA} with seed 0 is needed first"):
         Runner(experiment, records).run(ROWS["nnunet-same-seconds"], 0, test=False)
+
+
+def test_cascade_needs_the_first_stage_of_all_folds(tmp_path):
+    records, row = Records(tmp_path / "rows"), ROWS["lowres"]
+    experiment = Experiment(tmp_path / "work", Settings())
+    experiment.prepare_cascade = lambda: None
+    for seed in range(4):
+        records.write(row.name, seed, {"conditions": {}})
+    with pytest.raises(UserError, match="lowres with seed 4 is needed first"):
+        Runner(experiment, records).run(ROWS["cascade"], 0, test=False)
 
 
 def test_patients_of_other_settings_are_refused(tmp_path):
@@ -168,8 +178,14 @@ def test_row_of_two_steps_runs_end_to_end_and_once(tmp_path, capsys):
     write_brats2019(others, patients=1, first=90, shape=(48, 56, 48), spacing=4.0)
     assert main([*folders, "--real", str(others)]) == 0
     assert main([*folders, "--report"]) == 0
+    # a cascade on the same patients, whose first stage takes all folds
+    assert main([*folders, *row, "--rows", "lowres"]) == 0
+    assert main([*folders, *row[:-2], "--rows", "lowres", "--seeds", "1", "2", "3", "4"]) == 0
+    assert main([*folders, *row, "--rows", "cascade"]) == 0
+    assert main([*folders, "--report"]) == 0
     report = (results / "README.md").read_text()
     assert re.search(r"\| `BraTS19_SYN_090_1` \| [01]\.\d{3} \|", report)
+    assert re.search(r"\| the cascade against one stage \|.*\| 1 \| [+−0]", report)
     assert "slices.png" in report
 
 
