@@ -94,7 +94,7 @@ class Runner:
         if row.previous_stage is not None:
             # each fold's model predicts the patients that it was not trained on
             for fold in FOLDS:
-                self._needed(row.previous_stage, fold)
+                self.run(ROWS[row.previous_stage], fold, test=False)
         shutil.rmtree(self._fold(row, seed), ignore_errors=True)
         command = command_line(
             "nnUNetv2_train",
@@ -122,6 +122,7 @@ class Runner:
         shutil.rmtree(output, ignore_errors=True)
         options: tuple[object, ...] = ()
         if row.previous_stage is not None:
+            self.run(ROWS[row.previous_stage], seed, test=True)
             previous = predictions_folder(self.experiment.folder, row.previous_stage, seed)
             options = ("-prev_stage_predictions", previous)
         command = command_line(

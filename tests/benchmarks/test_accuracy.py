@@ -102,14 +102,18 @@ def test_row_of_equal_seconds_needs_the_others_first(tmp_path):
         Runner(experiment, records).run(ROWS["nnunet-same-seconds"], 0, test=False)
 
 
-def test_cascade_needs_the_first_stage_of_all_folds(tmp_path):
-    records, row = Records(tmp_path / "rows"), ROWS["lowres"]
-    experiment = Experiment(tmp_path / "work", Settings())
+def test_cascade_first_trains_the_folds_that_its_first_stage_lacks(tmp_path):
+    records, row, said = Records(tmp_path / "rows"), ROWS["lowres"], []
+    conditions = {"row": row.as_json(), "steps": 300, "patients": Settings().patients_as_json()}
+    record = {"conditions": conditions, "seconds": 1.0, "validation": SCORES, "test": None}
+    for seed in (0, 1, 2, 4):
+        records.write(row.name, seed, record)
+    experiment = Experiment(tmp_path / "work", Settings(), say=said.append)
+    # nothing is prepared
     experiment.prepare_cascade = lambda: None
-    for seed in range(4):
-        records.write(row.name, seed, {"conditions": {}})
-    with pytest.raises(UserError, match="lowres with seed 4 is needed first"):
+    with pytest.raises(ValueError, match="unpack"):
         Runner(experiment, records).run(ROWS["cascade"], 0, test=False)
+    assert said[-1] == "lowres, seed 3: train 300 steps"
 
 
 def test_patients_of_other_settings_are_refused(tmp_path):
@@ -178,9 +182,6 @@ def test_row_of_two_steps_runs_end_to_end_and_once(tmp_path, capsys):
     write_brats2019(others, patients=1, first=90, shape=(48, 56, 48), spacing=4.0)
     assert main([*folders, "--real", str(others)]) == 0
     assert main([*folders, "--report"]) == 0
-    # a cascade on the same patients, whose first stage takes all folds
-    assert main([*folders, *row, "--rows", "lowres"]) == 0
-    assert main([*folders, *row[:-2], "--rows", "lowres", "--seeds", "1", "2", "3", "4"]) == 0
     assert main([*folders, *row, "--rows", "cascade"]) == 0
     assert main([*folders, "--report"]) == 0
     report = (results / "README.md").read_text()
