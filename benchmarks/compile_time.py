@@ -20,18 +20,22 @@ import torch
 from benchmarks.gpu import run_limited
 from benchmarks.networks import BASELINE, INPUT_CHANNELS, NETWORKS
 from benchmarks.speed import RESULTS
+from nnunetv2_s2ca.architecture import fused
+from nnunetv2_s2ca.architecture.fused import choice
 from nnunetv2_s2ca.core.files import write_text
 
-NAMES = (BASELINE, "S2CA-Net", "S2CA-Net-S")
+FORMULAS = "S2CA-Net, its formulas"  # as other devices compile it
+NAMES = (BASELINE, "S2CA-Net", FORMULAS, "S2CA-Net-S")
 LIMIT = 3600.0  # seconds for a network
 
 
 def main() -> None:
     """Measure each network in its own process, and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    names = [*NETWORKS, FORMULAS]
     parser.add_argument("--patch", type=int, nargs=3, default=(64, 64, 64))
-    parser.add_argument("--networks", nargs="+", choices=list(NETWORKS), default=NAMES)
-    parser.add_argument("--measure", choices=list(NETWORKS), help=argparse.SUPPRESS)
+    parser.add_argument("--networks", nargs="+", choices=names, default=NAMES)
+    parser.add_argument("--measure", choices=names, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     patch = tuple(arguments.patch)
     if arguments.measure:
@@ -58,6 +62,10 @@ def _measure_in_process(name: str, patch: Sequence[int]) -> dict[str, float | st
 def _measure(name: str, patch: Sequence[int]) -> dict[str, float]:
     """Processor seconds of the first step without those of a later one, and of that one."""
     torch.manual_seed(0)
+    if name == FORMULAS:
+        name = "S2CA-Net"
+        for module in (fused, choice):
+            vars(module)["on_processor"] = lambda _: False
     network = torch.compile(NETWORKS[name](patch).train())
     x = torch.randn(1, INPUT_CHANNELS, *patch)
 
@@ -83,8 +91,8 @@ def _markdown(rows: dict[str, dict[str, float | str]], patch: Sequence[int]) -> 
         "",
         f"`python -m benchmarks.compile_time`: patch {'×'.join(map(str, patch))}, batch 1, fp32, "
         f"the CPU backend of Inductor on {platform.machine()}, PyTorch {torch.__version__}; "
-        "processor seconds of forward and backward pass together. Compilers for GPUs take other "
-        "times.",
+        "processor seconds of forward and backward pass together. A GPU gets the formulas, from "
+        "another compiler, which takes other times.",
         "",
         "| network | compiling, s | × | a step then, s |",
         "|---|---:|---:|---:|",

@@ -174,8 +174,8 @@ def _dice_and_bce(output, target):
     return bce - dice.mean()
 
 
-@pytest.mark.parametrize("row", ["B", "B_LGSM", "B_LGSM_MCA", "noWDS"])
-def test_rows_of_the_ablation_before_the_last_have_nnunets_weights(row, make_trainer):
+@pytest.mark.parametrize("row", ["B", "B_LGSM", "B_LGSM_MCA", "noWDS", "short", "demo"])
+def test_ablation_before_wds_and_short_runs_have_nnunets_weights(row, make_trainer):
     trainer = make_trainer(TRAINERS[f"nnUNetTrainerS2CA_{row}"], prepared=False)
     weights = np.array(trainer._build_loss().weight_factors)
     np.testing.assert_allclose(weights, np.array([4, 2, 1, 0]) / 7)
