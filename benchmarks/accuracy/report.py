@@ -12,7 +12,7 @@ from benchmarks.accuracy.patient_pictures import draw_test_patients
 from benchmarks.accuracy.real_patients import REAL_FILE
 from benchmarks.accuracy.records import Records
 from benchmarks.accuracy.results import REGIONS, Part, RowResult, read_results
-from benchmarks.accuracy.rows import BEST_NNUNET, BEST_S2CA, ROWS
+from benchmarks.accuracy.rows import BEST_NNUNET, BEST_S2CA, LONG_STEPS, ROWS
 from nnunetv2_s2ca.core.files import read_json, write_text
 from nnunetv2_s2ca.reporting.markdown import markdown_table
 
@@ -74,8 +74,8 @@ LIMITS = """## What this says, and what it does not
 - The patients are synthetic, small (5 mm voxels) and few. An order of networks on them is no
   evidence for an order on real gliomas at 1 mm; the paper's figures are the authors', and nothing
   here confirms or refutes them.
-- Runs are short. Which recipe wins depends on the length: the paper's rate is for runs hundreds of
-  times as long.
+- Runs are short, and the lead shrinks with their length. Which recipe wins depends on it, too: the
+  paper's rate is for runs hundreds of times as long.
 - The intervals are over patients, for the models of these seeds. How much a training varies from
   seed to seed is in the last column of the tables, and few seeds say little about it. A region
   that stays empty with one seed is a failure of the recipe, even if the mean is good.
@@ -156,6 +156,7 @@ interval and Wilcoxon test of `s2ca compare`."""
 
 def _comparisons(results: Results) -> str:
     best, rival, timed = results[BEST_S2CA], results[BEST_NNUNET], results[SAME_SECONDS]
+    longer = results[LONG_NNUNET], results[LONG_S2CA]
     pairs = [
         (title, results[first], results[second])
         for title, first, second in PAIRS
@@ -165,6 +166,7 @@ def _comparisons(results: Results) -> str:
 
 - At equal steps: {tables.sentence(rival, best, "test")}
 - At equal processor seconds: {tables.sentence(timed, best, "test")}
+- After {LONG_STEPS:,} steps: {tables.sentence(*longer, "test")}
 
 {tables.differences_table(pairs, "test")}"""
 
