@@ -96,16 +96,18 @@ def test_picture_is_drawn_without_a_screen(perfect_predictions, brats, tmp_path)
 
 def test_table_has_a_row_for_each_fold_and_the_ensemble(tmp_path):
     scores = {"WT": 0.91234, "TC": 0.8, "ET": 0.7}
-    result = DemoResult({0: scores, 3: scores}, scores, tmp_path, tmp_path, tmp_path)
+    processed = {"WT": 0.95, "TC": 0.8, "ET": 0.9}
+    result = DemoResult({0: scores, 3: scores}, scores, processed, tmp_path, tmp_path, tmp_path)
     table = scores_table(result).splitlines()
-    assert len(table) == 2 + 2 + 1
+    assert len(table) == 2 + 2 + 2
     assert "fold 3" in table[3]
     assert "0.912" in table[4]
+    assert "| 0.950 | 0.800 | 0.900 |" in table[5]
 
 
 def test_low_dice_is_an_error(tmp_path):
-    scores = {"WT": 0.79, "TC": 0.9, "ET": 0.9}
-    result = DemoResult({0: scores}, scores, tmp_path, tmp_path, tmp_path)
+    scores, processed = {"WT": 0.7, "TC": 0.9, "ET": 0.9}, {"WT": 0.79, "TC": 0.9, "ET": 0.9}
+    result = DemoResult({0: scores}, scores, processed, tmp_path, tmp_path, tmp_path)
     result.check({"WT": 0.79})
     with pytest.raises(UserError, match=r"WT 0\.790 \(at least 0\.8\)"):
         result.check({"WT": 0.8})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 
@@ -60,14 +61,18 @@ def test_chain_runs_from_patients_to_report_resumes_and_names_what_fails(tiny_tr
     result = run_demo(output, DemoSettings(**SETTINGS), say=said.append)
 
     # each step is announced
-    for number in range(1, 7):
-        assert any(f"step {number}/6" in line for line in said)
+    for number in range(1, 8):
+        assert any(f"step {number}/7" in line for line in said)
     # two folds validated their own patients, and the ensemble predicted the one held out
     assert sorted(result.folds) == [0, 3]
-    for scores in (*result.folds.values(), result.ensemble):
+    for scores in (*result.folds.values(), result.ensemble, result.processed):
         assert set(scores) == {"WT", "TC", "ET"}
         assert all(0 <= dice <= 1 for dice in scores.values())
     (prediction,) = (output / "predictions").glob("*.nii.gz")
+    # and was post-processed by rules from the folds' patients
+    assert (output / "postprocessed" / prediction.name).exists()
+    rules = json.loads((output / "postprocessing.json").read_text())
+    assert rules
     (truth,) = (output / "BraTS2019_held_out").glob("*/*/*_seg.nii.gz")
     assert truth.name == prediction.name.replace(".nii.gz", "_seg.nii.gz")
     image, true = nib.load(prediction), nib.load(truth)
@@ -89,12 +94,12 @@ def test_chain_runs_from_patients_to_report_resumes_and_names_what_fails(tiny_tr
     # what was done is not done again
     said.clear()
     again = run_demo(output, DemoSettings(**SETTINGS), say=said.append)
-    assert sum("done before" in line for line in said) == 5
+    assert sum("done before" in line for line in said) == 6
     assert again.ensemble == result.ensemble
 
     # a step that fails is named with its log
     state = output / "demo_state.json"
-    state.write_text(re.sub(r',\s*"predict"', "", state.read_text()))
+    state.write_text(re.sub(r',\s*"predict",\s*"postprocess"', "", state.read_text()))
     for checkpoint in output.rglob("checkpoint_final.pth"):
         checkpoint.unlink()
     expected = r"(?s)predict failed.*predict\.log.*checkpoint_final\.pth"

@@ -39,12 +39,13 @@ TRAINING_MEMORY = 2e9  # bytes per fold
 REPORT_FILE = "demo_report.md"
 PICTURE_FILE = "demo_slices.png"
 PAGE_FILE = "demo_report.html"
+RULES_FILE = "postprocessing.json"
 
 
 def run_demo(
     output: Path, settings: DemoSettings | None = None, *, say: Callable[[str], None] = print
 ) -> DemoResult:
-    """Generate patients, convert, plan, train, predict, compare; everything below `output`.
+    """Generate patients, convert, plan, train, predict, post-process, compare; all below `output`.
 
     An interrupted demo resumes after its last finished step.
 
@@ -73,7 +74,7 @@ class _Chain:
         self.started = time.monotonic()
         self.say = lambda line: say(f"[{_clock(time.monotonic() - self.started)}] {line}")
         self.brats, self.held_out = output / "BraTS2019_synthetic", output / "BraTS2019_held_out"
-        self.predictions = output / "predictions"
+        self.predictions, self.processed = output / "predictions", output / "postprocessed"
         self.logs = output / "logs"
 
     def run(self) -> DemoResult:
@@ -102,6 +103,11 @@ class _Chain:
                 f"predict {settings.held_out} held-out patients",
                 self.predict,
                 lambda: self.predictions,
+            ),
+            (
+                "fit post-processing to the folds, and apply it",
+                self.postprocess,
+                lambda: self.processed,
             ),
         ]
         total = len(steps) + 1
@@ -186,6 +192,17 @@ class _Chain:
         )
         self._run_one("predict", command_line("nnUNetv2_predict", *arguments))
 
+    def postprocess(self) -> None:
+        rules = self.output / RULES_FILE
+        common = ("-np", 1, "--overwrite")
+        fit = command_line(
+            "s2ca", "postprocess", "--fit", "-m", self._model(), "-o", rules, *common
+        )
+        self._run_one("fit_postprocessing", fit)
+        folders = ("-i", self.predictions, "-o", self.processed)
+        apply = command_line("s2ca", "postprocess", "--apply", rules, *folders, *common)
+        self._run_one("postprocess", apply)
+
     def compare(self) -> DemoResult:
         result = DemoResult(
             folds={
@@ -193,11 +210,12 @@ class _Chain:
                 for fold in self.settings.folds
             },
             ensemble=score_folder(self.predictions, self.held_out),
+            processed=score_folder(self.processed, self.held_out),
             report=self.output / REPORT_FILE,
             picture=self.output / PICTURE_FILE,
             page=self.output / PAGE_FILE,
         )
-        draw_predictions(self.predictions, self.held_out, result.picture)
+        draw_predictions(self.processed, self.held_out, result.picture)
         write_text(result.report, report_text(result, self.settings))
         self.write_page(result.page)
         return result
@@ -205,8 +223,8 @@ class _Chain:
     def write_page(self, output: Path) -> None:
         held_out = self._dataset("nnUNet_raw", HELD_OUT_ID)
         runs = [
-            find_run(self.predictions, reference=held_out / "labelsTr"),
-            find_run(self._validation(self.settings.folds[0]).parents[1]),
+            find_run(self.processed, reference=held_out / "labelsTr"),
+            find_run(self._model()),
         ]
         runs[0].name, runs[1].name = "ensemble on held-out patients", "cross-validation"
         write_text(output, report_html(runs, title="Demo on synthetic patients"))
@@ -228,10 +246,14 @@ class _Chain:
         """The folder of a dataset in one of nnU-Net's three folders."""
         return self.output / variable / f"Dataset{dataset_id:03d}_BraTS2019"
 
+    def _model(self) -> Path:
+        """The folder of the trained folds."""
+        trained = f"{self.settings.trainer}__nnUNetPlans__{CONFIGURATION}"
+        return self._dataset(RESULTS, DATASET_ID) / trained
+
     def _validation(self, fold: int) -> Path:
         """The folder with a fold's predictions of its own patients."""
-        trained = f"{self.settings.trainer}__nnUNetPlans__{CONFIGURATION}"
-        return self._dataset(RESULTS, DATASET_ID) / trained / f"fold_{fold}" / "validation"
+        return self._model() / f"fold_{fold}" / "validation"
 
 
 def _cores() -> int:

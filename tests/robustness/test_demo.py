@@ -25,7 +25,7 @@ from tests.robustness.limits import files_of_at_most
 from tests.robustness.processes import wait_until_gone
 from tests.waiting import wait_for
 
-STEPS = ["make_patients", "convert", "plan", "train", "predict"]
+STEPS = ["make_patients", "convert", "plan", "train", "predict", "postprocess"]
 SMALL = DemoSettings(patients=5, held_out=1, shape=(30, 34, 30), spacing=6.0)
 
 
@@ -69,10 +69,13 @@ def test_state_that_is_no_file_is_named(tmp_path, capsys, make):
     assert "demo_state.json is a" in capsys.readouterr().err
 
 
-MADE = ["BraTS2019_held_out", "nnUNet_raw/Dataset044", "splits_final.json", "fold_1", "predictions"]
+MADE = [
+    *("BraTS2019_held_out", "nnUNet_raw/Dataset044", "splits_final.json", "fold_1"),
+    *("predictions", "postprocessed"),
+]
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", range(len(STEPS)))
 def test_step_that_is_said_to_be_done_but_left_nothing_is_named(tmp_path, capsys, number):
     write_state(tmp_path, STEPS)
     for place in (
@@ -81,6 +84,7 @@ def test_step_that_is_said_to_be_done_but_left_nothing_is_named(tmp_path, capsys
         "nnUNet_preprocessed/Dataset043_BraTS2019/splits_final.json",
         "nnUNet_results/Dataset043_BraTS2019/nnUNetTrainerS2CA_demo__nnUNetPlans__3d_fullres/"
         "fold_1/validation",
+        "predictions",
     )[:number]:
         (tmp_path / place).mkdir(parents=True)
     assert main(["demo", str(tmp_path)]) == 1
