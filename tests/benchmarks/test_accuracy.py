@@ -181,7 +181,6 @@ def test_row_of_two_steps_runs_end_to_end_and_once(tmp_path, capsys):
     others = tmp_path / "others"
     write_brats2019(others, patients=1, first=90, shape=(48, 56, 48), spacing=4.0)
     assert main([*folders, "--real", str(others)]) == 0
-    assert main([*folders, "--report"]) == 0
     assert main([*folders, *row, "--rows", "cascade"]) == 0
     assert main([*folders, "--report"]) == 0
     report = (results / "README.md").read_text()
