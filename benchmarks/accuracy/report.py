@@ -81,6 +81,9 @@ LIMITS = """## What this says, and what it does not
   that stays empty with one seed is a failure of the recipe, even if the mean is good.
 - Both networks got three rates and the prior. Further changes were tried for S2CA-Net alone, so its
   recipe is the better tuned one.
+- nnU-Net's output weights were chosen on validation patients, where they won with every seed, but
+  after both rows' test patients had been scored for the ablation. Against `nnunet-prior`, the row
+  with WDS (`s2ca-wide-rate`) leads by less: see its Dice above.
 - p is not corrected for the number of comparisons. Recipes were chosen on validation patients,
   which makes the best one look a little too good there; test patients had no part in the choice.
 - Seconds are processor seconds of one thread, training steps alone. A GPU has other ratios."""
