@@ -115,14 +115,12 @@ SECOND_CHANGES: dict[str, dict[str, Any]] = {
     "baseline": {"initialisation": "baseline"},
     "wide-rate": {"wide_rate": WIDE_RATE},
     "no-warmup": {"warmup": 0.0},
-    "long-warmup": {"warmup": 0.3},
     "paper-schedule": {"schedule": "paper", "warmup": 5 / 400},
     "poly": {"schedule": "poly"},
     "clip": {"clip": 1.0},
     "adamw": {"optimiser": "adamw", "decay": 1e-2},
     "beta2": {"betas": (0.9, 0.99)},
     "gate-instance-norm": {"gate_norm": "instance"},
-    "low-prior": {"prior": 0.005},
 }
 # the best of the sweep on validation patients
 BEST_S2CA, BEST_NNUNET = "no-wds-best", "nnunet-prior"
