@@ -34,17 +34,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--mask", type=Path, metavar="FILE", help="brain mask of the T1ce (default: by HD-BET)"
     )
     stripping.add_argument(
-        "--no-skull-stripping", action="store_true", help="the scans have no skull"
+        "--no-skull-stripping", action="store_true", help="the scans are skull-stripped"
     )
     parser.add_argument(
         "--bias-field",
         action="store_true",
-        help="correct the bias field before registrations; the images keep their intensities",
+        help="correct the bias field for registration; the images keep their intensities",
     )
     parser.add_argument(
         "--edition", default="brats2023-gli", help="names of the files (default: %(default)s)"
     )
-    parser.add_argument("-device", choices=("cuda", "cpu", "mps"), help="for HD-BET")
+    parser.add_argument(
+        "-device",
+        choices=("cuda", "cpu", "mps"),
+        help="for HD-BET (default: cuda if available)",
+    )
     add_overwrite(parser, "an existing folder")
 
 

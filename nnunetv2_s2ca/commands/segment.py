@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     scan = "NIfTI file, or folder of a DICOM series"
     for name in SEQUENCES:
         parser.add_argument(f"--{name}", type=Path, metavar="SCAN", help=scan)
-    many = "in place of these: files of many patients, with BraTS' or nnU-Net's names"
+    many = "instead: images of many patients, named as BraTS or nnU-Net names them"
     parser.add_argument("-i", dest="source", type=Path, metavar="FOLDER", help=many)
     result = "segmentation to write; with -i, the folder for them"
     parser.add_argument("-o", dest="output", type=Path, required=True, metavar="FILE", help=result)
@@ -25,16 +25,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--space", choices=SEQUENCES, help=grid)
     parser.add_argument("--edition", help="write the labels of this edition, such as brats2019")
     options.add_postprocessing(parser)
-    parser.add_argument("--probabilities", action="store_true", help="also of WT, TC and ET")
-    unsure = "also entropy, and disagreement of folds and mirrorings"
+    of_regions = "also write those of WT, TC, ET"
+    parser.add_argument("--probabilities", action="store_true", help=of_regions)
+    unsure = "also write entropy, and disagreement of folds and mirrorings"
     parser.add_argument("--uncertainty", action="store_true", help=unsure)
-    volumes = "volumes, lesions, warnings, versions"
+    volumes = "write volumes, lesions, warnings and versions"
     parser.add_argument("--report", type=Path, metavar="JSON", help=volumes)
     back = "folder `transforms` of `s2ca prepare`: also write labels on the scanner's grid"
     parser.add_argument("--native", type=Path, metavar="TRANSFORMS", help=back)
-    planes = "three planes through the tumour; with -i, the folder for them"
+    planes = "write three planes through the tumour; with -i, the folder for them"
     parser.add_argument("--preview", type=Path, metavar="PNG", help=planes)
-    keep = "with -i: leave out who has a segmentation"
+    keep = "with -i: skip patients that have a segmentation"
     parser.add_argument("--continue_prediction", action="store_true", help=keep)
     options.add_overwrite(parser, "existing files")
 
