@@ -11,6 +11,8 @@ from nnunetv2_s2ca.cli import build_parser
 
 ROOT = Path(__file__).parent.parent
 LONGEST_MODULE = 300  # lines
+LONGEST_COMMAND = 60
+SHARED_BY_COMMANDS = {"options.py", "backend.py"}
 MOST_ARGUMENTS = 6
 # what users call by keywords, the public API and the network's constructor; and Triton's kernels,
 # which take pointers and sizes one by one
@@ -40,6 +42,16 @@ def test_no_module_is_too_long():
     lengths = {name: source.count("\n") for name, source in _modules()}
     assert len(lengths) > 100
     assert {name: count for name, count in lengths.items() if count > LONGEST_MODULE} == {}
+
+
+def test_no_command_is_too_long():
+    commands = {
+        name: source.count("\n")
+        for name, source in _modules()
+        if "/commands/" in name and Path(name).name not in SHARED_BY_COMMANDS
+    }
+    assert len(commands) > 20
+    assert {name: count for name, count in commands.items() if count > LONGEST_COMMAND} == {}
 
 
 def test_no_signature_is_too_long():
