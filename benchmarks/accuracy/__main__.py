@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.accuracy.experiment import REPOSITORY, Experiment, Settings
@@ -11,6 +12,7 @@ from benchmarks.accuracy.real_dataset import RealDataset
 from benchmarks.accuracy.real_patients import predict_real_patients
 from benchmarks.accuracy.records import Records
 from benchmarks.accuracy.report import write_report
+from benchmarks.accuracy.report_tables import describe
 from benchmarks.accuracy.rows import TABLES, chosen_rows
 from benchmarks.accuracy.running import Runner
 from nnunetv2_s2ca.api.jobs import available_device
@@ -26,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if given.list:
             for row in chosen_rows(given.rows, given.table):
-                print(f"{row.name:28} {', '.join(row.tables):14} {row.recipe}")
+                print(f"{row.name:24} {', '.join(row.tables):14} {describe(asdict(row.recipe))}")
         elif given.report:
             print(write_report(given.results, given.work))
         elif given.dataset is not None:

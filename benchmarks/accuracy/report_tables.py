@@ -92,7 +92,11 @@ def describe(recipe: Mapping[str, Any]) -> str:
     if recipe["optimiser"] is not None:
         words.append(f"{OPTIMISERS[recipe['optimiser']]} {recipe['rate']:g}")
         words.append(recipe["schedule"])
-    plain = json.loads(json.dumps(asdict(Recipe(recipe["trainer"]))))
+    # JSON turns tuples into lists
+    recipe, plain = (
+        json.loads(json.dumps(fields))
+        for fields in (dict(recipe), asdict(Recipe(recipe["trainer"])))
+    )
     words += [
         f"{name.replace('_', ' ')} {value}"
         for name, value in recipe.items()

@@ -64,6 +64,7 @@ class Row:
         recipe: how it is trained.
         steps: Number of steps; the experiment's if None.
         tables: Tables that list the row.
+        changes: The row that it changes in one thing.
         data: "first" or "second" hospital.
         start_from: The row with the initial weights, of the same seed.
         seconds_of: The row whose processor seconds determine the number of steps.
@@ -75,6 +76,7 @@ class Row:
     recipe: Recipe
     steps: int | None = None
     tables: tuple[Table, ...] = ("sweep",)
+    changes: str | None = None
     data: Literal["first", "second"] = "first"
     start_from: str | None = None
     seconds_of: str | None = None
@@ -94,7 +96,7 @@ class Row:
     def as_json(self) -> dict[str, Any]:
         """Everything that affects the row's outcome, for its record."""
         content = asdict(self)
-        del content["tables"]
+        del content["tables"], content["changes"]
         return content
 
 
@@ -134,28 +136,30 @@ LONG_STEPS = 2000
 def _sweep() -> list[Row]:
     """Rows with one change each, judged on validation patients only."""
     rows = [Row("nnunet-default", Recipe(NNUNET)), Row("s2ca-paper", Recipe(S2CA))]
-    for rate in (1e-3, 3e-3, 1e-2):
+    for network, reference in (("s2ca", REFERENCE_S2CA), ("nnunet", REFERENCE_NNUNET)):
+        first = f"{network}-adam-3e-3"
+        rows.append(Row(first, reference))
         rows += [
-            Row(f"s2ca-adam-{_text(rate)}", replace(REFERENCE_S2CA, rate=rate)),
-            Row(f"nnunet-adam-{_text(rate)}", replace(REFERENCE_NNUNET, rate=rate)),
+            Row(f"{network}-adam-{_text(rate)}", replace(reference, rate=rate), changes=first)
+            for rate in (1e-3, 1e-2)
         ]
+    for rate in (3e-3, 3e-2):
+        recipe = Recipe(NNUNET, "sgd", rate, decay=3e-5, schedule="poly")
+        rows.append(Row(f"nnunet-sgd-{_text(rate)}", recipe, changes="nnunet-default"))
     rows += [
-        Row(f"nnunet-sgd-{_text(rate)}", Recipe(NNUNET, "sgd", rate, decay=3e-5, schedule="poly"))
-        for rate in (3e-3, 3e-2)
-    ]
-    rows += [
-        Row(f"s2ca-{name}", replace(REFERENCE_S2CA, **change))
+        Row(f"s2ca-{name}", replace(REFERENCE_S2CA, **change), changes="s2ca-adam-3e-3")
         for name, change in FIRST_CHANGES.items()
     ]
-    rows.append(Row("nnunet-prior", replace(REFERENCE_NNUNET, prior=PRIOR)))
+    nnunet_with_prior = replace(REFERENCE_NNUNET, prior=PRIOR)
+    rows.append(Row("nnunet-prior", nnunet_with_prior, changes="nnunet-adam-3e-3"))
     with_prior = replace(REFERENCE_S2CA, prior=PRIOR)
     rows += [
-        Row(f"s2ca-{name}", replace(with_prior, **change))
+        Row(f"s2ca-{name}", replace(with_prior, **change), changes="s2ca-prior")
         for name, change in SECOND_CHANGES.items()
     ]
     # then nnU-Net's output weights, as in the paper's rows before WDS
-    both = replace(with_prior, wide_rate=WIDE_RATE)
-    rows.append(Row("no-wds-best", replace(both, trainer="nnUNetTrainerS2CA_noWDS")))
+    both = replace(with_prior, wide_rate=WIDE_RATE, trainer="nnUNetTrainerS2CA_noWDS")
+    rows.append(Row("no-wds-best", both, changes="s2ca-wide-rate"))
     return [
         replace(row, tables=("sweep", "final")) if row.name in FINALISTS else row for row in rows
     ]

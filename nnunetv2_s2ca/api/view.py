@@ -137,5 +137,5 @@ def _inside(case: ViewedCase, layer: str) -> str:
     else:
         content = case.paths[layer].read_bytes()
         if case.paths[layer].suffix != ".gz":
-            content = gzip.compress(content, 6)
+            content = gzip.compress(content, 6, mtime=0)
     return f"data:application/gzip;base64,{base64.b64encode(content).decode()}"

@@ -62,7 +62,7 @@ def difference(files: CaseFiles) -> bytes:
     result[(truth != 0) & (prediction == 0)] = 1
     result[(truth == 0) & (prediction != 0)] = 2
     result[(truth != 0) & (prediction != 0) & (truth != prediction)] = 3
-    return gzip.compress(nib.Nifti1Image(result, image.affine).to_bytes(), 1)
+    return gzip.compress(nib.Nifti1Image(result, image.affine).to_bytes(), 1, mtime=0)
 
 
 def _comparable(files: CaseFiles) -> bool:

@@ -52,6 +52,17 @@ def test_rows_in_need_of_another_stand_after_it():
             assert other is None or names.index(other) < names.index(row.name)
 
 
+def test_a_row_changes_one_of_the_same_network_before_it():
+    names = list(ROWS)
+    changing = [row for row in ROWS.values() if row.changes]
+    assert len(changing) > 15
+    for row in changing:
+        base = ROWS[row.changes]
+        assert names.index(base.name) < names.index(row.name)
+        assert base.network == row.network
+        assert base.recipe != row.recipe
+
+
 def test_unknown_row_is_named():
     with pytest.raises(UserError, match="no row is called nonsense"):
         chosen_rows(["nonsense"], None)

@@ -135,6 +135,18 @@ def test_ablation_compares_each_row_with_the_one_above(tmp_path):
     assert "not run" in line_of(text, "| + WDS").split("|")[-5]
 
 
+def test_sweep_compares_each_row_with_the_one_that_it_changes(tmp_path):
+    values = {name: write_record(tmp_path, name, 0) for name in ("s2ca-prior", "s2ca-poly")}
+    text = report(tmp_path).split("## The sweep")[1]
+    changed = (values["s2ca-poly"] - values["s2ca-prior"]).mean()
+    line = next(line for line in text.splitlines() if "`s2ca-poly` | " in line)
+    assert (
+        f"| S2CA-Net | `s2ca-prior` | `s2ca-poly` | 20 | {changed:+.3f} |".replace("-0", "−0")
+        in line
+    )
+    assert "not run" in next(line for line in text.splitlines() if "| `s2ca-clip` |" in line)
+
+
 def test_interval_that_holds_zero_is_not_called_a_difference(tmp_path):
     write_record(tmp_path, BEST_S2CA, 0)
     values = Records(tmp_path / "rows").read(BEST_S2CA, 0)

@@ -13,6 +13,7 @@ import numpy as np
 from nnunetv2_s2ca.synthetic.brats import write_brats2019
 from tests.checkpoints import authors
 from tests.robustness.forked import Forked, fork
+from tests.segmentation.tiny_model import DATASET, write_model
 
 # a command that is killed has workers; to be given again, it needs none
 TWO_PROCESSES, ONE_PROCESS = ("-np", 2), ("-np", 1)
@@ -75,7 +76,8 @@ def on_images(folder: Path) -> list[Command]:
     _run(["convert", "brats2019", smaller], folders | {"nnUNet_raw": str(old)}, log, ONE_PROCESS)
     dataset, predictions, work = raw / "Dataset043_BraTS2019", folder / "predictions", folder / "w"
     _write_predictions(dataset, predictions)
-    to = {name: work / name for name in ("convert", "replace", "export", "postprocess", "evaluate")}
+    writers = ("convert", "replace", "export", "postprocess", "evaluate", "report", "view")
+    to = {name: work / name for name in writers}
 
     def converting(place: Path) -> dict[str, str]:
         return folders | {"nnUNet_raw": str(place)}
@@ -85,6 +87,8 @@ def on_images(folder: Path) -> list[Command]:
     postprocess = ("postprocess", "-i", predictions, "-o", to["postprocess"] / "out")
     evaluate = ("evaluate", "--ref", dataset / "labelsTr", "--pred", predictions)
     output = ("-o", to["evaluate"] / "out")
+    shown = (predictions, "--ref", dataset / "labelsTr", "--images", dataset / "imagesTr")
+    report, view = ("report", *shown), ("view", *shown)
     commands = [
         Command("convert", convert, to["convert"], environment=converting(to["convert"])),
         Command(
@@ -97,8 +101,10 @@ def on_images(folder: Path) -> list[Command]:
         Command("export", export, to["export"], environment=folders),
         Command("postprocess", postprocess, to["postprocess"], environment=folders),
         Command("evaluate", (*evaluate, *output), to["evaluate"], environment=folders),
+        Command("report", (*report, "-o", to["report"] / "out.html"), to["report"]),
     ]
-    return [replace(command, killed=TWO_PROCESSES, again=ONE_PROCESS) for command in commands]
+    commands = [replace(command, killed=TWO_PROCESSES, again=ONE_PROCESS) for command in commands]
+    return [*commands, Command("view", (*view, "--static", to["view"] / "out.html"), to["view"])]
 
 
 def on_checkpoints(folder: Path) -> list[Command]:
@@ -118,6 +124,38 @@ def on_checkpoints(folder: Path) -> list[Command]:
             replaced,
             before=old,
         ),
+    ]
+
+
+def on_models(folder: Path) -> list[Command]:
+    """Commands that write a model of two folds to one file, a folder, or a container's context."""
+    log, packed, other = (folder / name for name in ("preparing.log", "packed.zip", "other.zip"))
+    model = write_model(folder / "trained")
+    _run(["model", "pack", "-m", model, "-o", packed], {}, log)
+    _run(["model", "pack", "-m", write_model(folder / "other", seed=9), "-o", other], {}, log)
+    old_file, old_model = folder / "old_file", folder / "old_install"
+    old_file.mkdir()
+    shutil.copyfile(other, old_file / "packed.zip")
+    _run(["model", "install", other, "-o", old_model / DATASET], {}, log)
+    to = {name: folder / name for name in ("pack", "repack", "install", "reinstall", "container")}
+    pack, install = ("model", "pack", "-m", model, "-o"), ("model", "install", packed, "-o")
+    container = ("container", "-m", packed, "--edition", "brats2023-gli", "-o")
+    return [
+        Command("model pack", (*pack, to["pack"] / "packed.zip"), to["pack"]),
+        Command(
+            "model pack --overwrite",
+            (*pack, to["repack"] / "packed.zip", "--overwrite"),
+            to["repack"],
+            before=old_file,
+        ),
+        Command("model install", (*install, to["install"] / DATASET), to["install"]),
+        Command(
+            "model install --overwrite",
+            (*install, to["reinstall"] / DATASET, "--overwrite"),
+            to["reinstall"],
+            before=old_model,
+        ),
+        Command("container", (*container, to["container"] / "out"), to["container"]),
     ]
 
 

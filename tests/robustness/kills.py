@@ -23,8 +23,10 @@ from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 
+import torch
+
 from tests.robustness.forked import HANGS, SECONDS_TO_END, Forked, import_all
-from tests.robustness.killed_commands import Command, on_checkpoints, on_images
+from tests.robustness.killed_commands import Command, on_checkpoints, on_images, on_models
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 RESULTS = Path(__file__).parents[2] / "results" / "robustness.md"
@@ -256,13 +258,15 @@ def main() -> int:
     parser.add_argument("--record", type=Path, help="file of the trials so far, to go on from")
     parser.add_argument("--only", nargs="+", metavar="COMMAND", help="default: all")
     args = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"  # before PyTorch starts threads, which do not fork
+    torch.set_num_threads(1)  # other threads do not fork
     import_all()
     with tempfile.TemporaryDirectory() as folder:
-        commands = on_images(Path(folder))
-        if not args.only or any(name.startswith("import") for name in args.only):
-            commands += on_checkpoints(Path(folder))
-        commands = [command for command in commands if not args.only or command.name in args.only]
+        commands = [
+            command
+            for make in (on_images, on_checkpoints, on_models)
+            for command in make(Path(folder))
+            if not args.only or command.name in args.only
+        ]
         trials = run_kills(commands, kills=args.kills, seed=args.seed, record=args.record)
     text = report(trials, seed=args.seed)
     args.output.write_text(text, encoding="utf-8")

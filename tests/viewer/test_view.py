@@ -101,6 +101,19 @@ def test_a_patient_of_segment_is_shown_with_the_scans(base, tmp_path):
     assert set(cases[0].paths) == {"T1ce", "prediction", "uncertainty"}
 
 
+def test_static_page_is_the_same_whenever_it_is_written(base, tmp_path, monkeypatch):
+    raw = base / "nnUNet_raw" / "Dataset043_BraTS2019"
+    case = tmp_path / f"{NAMES[0]}.nii"
+    nib.save(nib.load(_validation(base) / f"{NAMES[0]}.nii.gz"), case)
+    pages = []
+    for day in range(2):
+        monkeypatch.setattr("time.time", lambda day=day: 1.7e9 + 86400 * day)
+        page = tmp_path / f"{day}.html"
+        nnunetv2_s2ca.view(case, reference=raw / "labelsTr", static=page)
+        pages.append(page.read_bytes())
+    assert pages[0] == pages[1]
+
+
 def test_files_that_are_no_images_are_named_and_left_out(base, tmp_path):
     raw = base / "nnUNet_raw" / "Dataset043_BraTS2019"
     secret = tmp_path / "secret"
