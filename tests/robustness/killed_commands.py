@@ -13,7 +13,6 @@ import numpy as np
 from nnunetv2_s2ca.synthetic.brats import write_brats2019
 from tests.checkpoints import authors
 from tests.robustness.forked import Forked, fork
-from tests.segmentation.tiny_model import DATASET, write_model
 
 # a command that is killed has workers; to be given again, it needs none
 TWO_PROCESSES, ONE_PROCESS = ("-np", 2), ("-np", 1)
@@ -109,10 +108,7 @@ def on_images(folder: Path) -> list[Command]:
 
 def on_checkpoints(folder: Path) -> list[Command]:
     """Commands that import two files of weights."""
-    weights = [
-        authors.save(folder / f"fold_{seed}.pkl", authors.small_state_dict(seed=seed))
-        for seed in range(2)
-    ]
+    weights = _save_weights(folder)
     old, new, replaced = (folder / name for name in ("old_model", "new_model", "replaced_model"))
     _run(["import-checkpoint", weights[1], "-o", old / "model"], {}, folder / "preparing.log")
     start = ("import-checkpoint", *weights, "-o")
@@ -129,14 +125,16 @@ def on_checkpoints(folder: Path) -> list[Command]:
 
 def on_models(folder: Path) -> list[Command]:
     """Commands that write a model of two folds to one file, a folder, or a container's context."""
-    log, packed, other = (folder / name for name in ("preparing.log", "packed.zip", "other.zip"))
-    model = write_model(folder / "trained")
+    model, packed, other = folder / "trained", folder / "packed.zip", folder / "other.zip"
+    log, weights = folder / "preparing.log", _save_weights(folder)
+    _run(["import-checkpoint", *weights, "-o", model], {}, log)
+    _run(["import-checkpoint", weights[1], "-o", folder / "one_fold"], {}, log)
     _run(["model", "pack", "-m", model, "-o", packed], {}, log)
-    _run(["model", "pack", "-m", write_model(folder / "other", seed=9), "-o", other], {}, log)
+    _run(["model", "pack", "-m", folder / "one_fold", "-o", other], {}, log)
     old_file, old_model = folder / "old_file", folder / "old_install"
     old_file.mkdir()
     shutil.copyfile(other, old_file / "packed.zip")
-    _run(["model", "install", other, "-o", old_model / DATASET], {}, log)
+    _run(["model", "install", other, "-o", old_model / "model"], {}, log)
     to = {name: folder / name for name in ("pack", "repack", "install", "reinstall", "container")}
     pack, install = ("model", "pack", "-m", model, "-o"), ("model", "install", packed, "-o")
     container = ("container", "-m", packed, "--edition", "brats2023-gli", "-o")
@@ -148,14 +146,22 @@ def on_models(folder: Path) -> list[Command]:
             to["repack"],
             before=old_file,
         ),
-        Command("model install", (*install, to["install"] / DATASET), to["install"]),
+        Command("model install", (*install, to["install"] / "model"), to["install"]),
         Command(
             "model install --overwrite",
-            (*install, to["reinstall"] / DATASET, "--overwrite"),
+            (*install, to["reinstall"] / "model", "--overwrite"),
             to["reinstall"],
             before=old_model,
         ),
         Command("container", (*container, to["container"] / "out"), to["container"]),
+    ]
+
+
+def _save_weights(folder: Path) -> list[Path]:
+    """The authors' files of two folds."""
+    return [
+        authors.save(folder / f"fold_{seed}.pkl", authors.small_state_dict(seed=seed))
+        for seed in range(2)
     ]
 
 
