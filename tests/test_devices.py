@@ -1,4 +1,4 @@
-"""Trials of a small network on devices that are there, broken, or made up."""
+"""Trials of a small network on devices that are there, broken, or faked."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from nnunetv2_s2ca.dataset_conversion.check import check_cases, describe
 from nnunetv2_s2ca.dataset_conversion.convert import Options, convert
 from nnunetv2_s2ca.dataset_conversion.record import RECORD, read_record
 from tests.damaged_nifti import UNREADABLE, colours
-from tests.dataset_conversion.made_up import AFFINE, SHAPE, save, write_case, write_download
+from tests.dataset_conversion.synthetic_cases import AFFINE, SHAPE, save, write_case, write_download
 
 EDITION = EDITIONS["brats2020"]
 CASE = "BraTS20_Training_001"

@@ -11,7 +11,7 @@ import nnunetv2_s2ca
 from nnunetv2_s2ca import UserError
 from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.cli import main
-from tests.dataset_conversion.made_up import identifiers, write_download
+from tests.dataset_conversion.synthetic_cases import identifiers, write_download
 from tests.segmentation.images import labels
 
 

@@ -13,7 +13,13 @@ import pytest
 import nnunetv2_s2ca
 from nnunetv2_s2ca import cli
 from nnunetv2_s2ca.brats.editions import EDITIONS
-from tests.dataset_conversion.made_up import AFFINE, SHAPE, identifiers, save, write_download
+from tests.dataset_conversion.synthetic_cases import (
+    AFFINE,
+    SHAPE,
+    identifiers,
+    save,
+    write_download,
+)
 
 
 def _write_images(folder: Path, edition, names: str) -> None:

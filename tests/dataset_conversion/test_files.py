@@ -16,7 +16,7 @@ from nnunetv2_s2ca.brats.labels import relabel
 from nnunetv2_s2ca.core import nifti
 from nnunetv2_s2ca.core.nifti import READ_ERRORS, load_nifti, read_voxels, voxel_pieces
 from nnunetv2_s2ca.core.nifti_writing import compressed_nifti, header_like, write_compressed
-from tests.dataset_conversion.made_up import AFFINE
+from tests.dataset_conversion.synthetic_cases import AFFINE
 
 SHAPES = arrays.array_shapes(min_dims=3, max_dims=3, max_side=6)
 BYTES = arrays.arrays(np.uint8, SHAPES)

@@ -12,7 +12,7 @@ from nnunetv2_s2ca import cli
 from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.dataset_conversion import export as export_module
 from nnunetv2_s2ca.dataset_conversion.convert import Options, convert
-from tests.dataset_conversion.made_up import write_download
+from tests.dataset_conversion.synthetic_cases import write_download
 
 EDITION = EDITIONS["brats2020"]
 CASE = "BraTS20_Training_001"

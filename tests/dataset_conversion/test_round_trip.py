@@ -17,7 +17,7 @@ from nnunetv2_s2ca import cli, export
 from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.dataset_conversion import as_module
 from nnunetv2_s2ca.dataset_conversion.convert import Options, convert
-from tests.dataset_conversion.made_up import (
+from tests.dataset_conversion.synthetic_cases import (
     AFFINE,
     SHAPE,
     identifiers,

@@ -15,7 +15,7 @@ from nnunetv2_s2ca.dataset_conversion.convert import convert
 from nnunetv2_s2ca.dataset_conversion.patients import patient_of
 from nnunetv2_s2ca.dataset_conversion.source import find_cases
 from nnunetv2_s2ca.dataset_conversion.splits import make_splits, write_splits
-from tests.dataset_conversion.made_up import write_case, write_download
+from tests.dataset_conversion.synthetic_cases import write_case, write_download
 
 
 @st.composite

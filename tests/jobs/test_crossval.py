@@ -30,7 +30,7 @@ from nnunetv2_s2ca.jobs.backends import LocalBackend, visible_gpus
 from nnunetv2_s2ca.jobs.folds import FoldState, Model, fold_state
 from nnunetv2_s2ca.jobs.splits import ensure_splits
 from nnunetv2_s2ca.jobs.training import TrainFold
-from tests.dataset_conversion.made_up import write_case
+from tests.dataset_conversion.synthetic_cases import write_case
 from tests.hangup import hangup_not_ignored
 from tests.jobs.conftest import DATASET
 from tests.waiting import MINUTES, wait_for

@@ -6,7 +6,7 @@ import pytest
 
 import nnunetv2_s2ca
 from tests.browser import chromium, errors_of, keep_screenshot, serious_faults, set_colours
-from tests.reporting.made_up import write_cross_validation
+from tests.reporting.synthetic_runs import write_cross_validation
 
 pytestmark = pytest.mark.slow
 NAMES = [f"BraTS19_SYN_{number:03d}_1" for number in range(1, 11)]

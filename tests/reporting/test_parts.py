@@ -19,7 +19,7 @@ from nnunetv2_s2ca.reporting.page import number
 from nnunetv2_s2ca.reporting.provenance import duration
 from nnunetv2_s2ca.reporting.svg import numeric_axis
 from nnunetv2_s2ca.reporting.volumes import plane, read_image, read_segmentation
-from tests.reporting.made_up import REGIONS, predicted, save, write_log
+from tests.reporting.synthetic_runs import REGIONS, predicted, save, write_log
 
 SCHEME = scheme_of_regions(REGIONS)
 

@@ -14,8 +14,8 @@ import pytest
 
 import nnunetv2_s2ca
 from nnunetv2_s2ca import UserError, cli
-from tests.reporting.made_up import MODEL, write_cross_validation
 from tests.reporting.reading import Page, same
+from tests.reporting.synthetic_runs import MODEL, write_cross_validation
 
 NAMES = [f"BraTS19_SYN_{number:03d}_1" for number in range(1, 7)]
 OTHER = "nnUNetTrainer__nnUNetPlans__3d_fullres"

@@ -19,7 +19,7 @@ from isal import igzip
 from nnunetv2_s2ca import cli
 from nnunetv2_s2ca.brats.editions import EDITIONS
 from tests.damaged_nifti import write_header
-from tests.dataset_conversion.made_up import AFFINE, SHAPE, save, write_case, write_download
+from tests.dataset_conversion.synthetic_cases import AFFINE, SHAPE, save, write_case, write_download
 
 EDITION, MSD = EDITIONS["brats2020"], EDITIONS["msd-task01"]
 CASE, OTHER = "BraTS20_Training_001", "BraTS20_Training_002"

@@ -19,7 +19,7 @@ from nnunetv2_s2ca import cli
 from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.dataset_conversion import convert as convert_module
 from nnunetv2_s2ca.dataset_conversion.convert import Options, convert
-from tests.dataset_conversion.made_up import AFFINE, SHAPE, write_case, write_download
+from tests.dataset_conversion.synthetic_cases import AFFINE, SHAPE, write_case, write_download
 from tests.robustness.processes import (
     COMMAND,
     end_frozen,

@@ -20,7 +20,7 @@ from nnunetv2_s2ca import cli
 from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.dataset_conversion.convert import convert
 from tests.damaged_nifti import write_header
-from tests.dataset_conversion.made_up import AFFINE, SHAPE, save, write_case, write_download
+from tests.dataset_conversion.synthetic_cases import AFFINE, SHAPE, save, write_case, write_download
 from tests.robustness.predictions import contents, run_limited
 from tests.robustness.processes import end_frozen, let_go_on_without_a_worker, start_frozen
 from tests.waiting import MINUTES

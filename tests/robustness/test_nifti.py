@@ -22,7 +22,7 @@ from nnunetv2_s2ca.core.nifti_writing import compress_file, compressed_nifti, he
 from nnunetv2_s2ca.dataset_conversion.examine import examine_case
 from nnunetv2_s2ca.dataset_conversion.geometry import read_geometry
 from nnunetv2_s2ca.dataset_conversion.source import Case
-from tests.dataset_conversion.made_up import AFFINE
+from tests.dataset_conversion.synthetic_cases import AFFINE
 
 EDITION = EDITIONS["brats2024-men-rt"]  # one image a case
 SHAPE = (5, 4, 3)

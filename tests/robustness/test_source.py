@@ -12,7 +12,7 @@ import pytest
 from nnunetv2_s2ca import cli
 from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.dataset_conversion.source import find_cases
-from tests.dataset_conversion.made_up import write_case, write_download
+from tests.dataset_conversion.synthetic_cases import write_case, write_download
 
 EDITION = EDITIONS["brats2020"]
 CASE, OTHER = "BraTS20_Training_001", "BraTS20_Training_002"

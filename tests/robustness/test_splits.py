@@ -12,7 +12,7 @@ import pytest
 from nnunetv2_s2ca import cli
 from nnunetv2_s2ca.brats.editions import EDITIONS
 from nnunetv2_s2ca.dataset_conversion.convert import convert
-from tests.dataset_conversion.made_up import write_download
+from tests.dataset_conversion.synthetic_cases import write_download
 
 EDITION = EDITIONS["brats2021"]
 CASE = "BraTS2021_00000"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from nnunetv2_s2ca.viewer.server import Shelf, make_server, requested_part
-from tests.reporting.made_up import save
+from tests.reporting.synthetic_runs import save
 
 SECRET = b"the secret of the machine"
 

@@ -30,7 +30,7 @@ from tests.browser import (
     serious_faults,
     set_colours,
 )
-from tests.reporting.made_up import save, write_cross_validation
+from tests.reporting.synthetic_runs import save, write_cross_validation
 from tests.waiting import wait_for
 
 NAMES = ["BraTS19_SYN_001_1", "BraTS19_SYN_002_1", "BraTS19_SYN_003_1"]
