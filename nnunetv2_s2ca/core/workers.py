@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 
 from nnunetv2_s2ca.core.errors import UserError
+from nnunetv2_s2ca.core.signals import let_signals_end_this_process, signals_held
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -139,7 +140,7 @@ def _started_workers(count: int, function: Callable) -> Iterator[list[_Worker]]:
             ours, theirs = context.Pipe()
             process = context.Process(target=_work, args=(theirs, pickled), daemon=True)
             workers.append(_Worker(process, ours))
-            with _signals_held():
+            with signals_held():
                 process.start()
             theirs.close()
         yield workers
@@ -155,27 +156,9 @@ def _started_workers(count: int, function: Callable) -> Iterator[list[_Worker]]:
                 worker.process.join()
 
 
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Block signals while processes start; they ignore Ctrl-C, since their parent ends them."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    former = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, *_ending_signals()})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, former)
-
-
-def _ending_signals() -> set[signal.Signals]:
-    return {signal.SIGTERM, signal.SIGHUP}
-
-
 def _work(connection: Connection, pickled: bytes) -> None:
     """Work on cases until the parent sends no more; runs in the worker process."""
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ending_signals())
+    let_signals_end_this_process()
     _end_with_parent()
     function = pickle.loads(pickled)
     while True:
