@@ -164,9 +164,9 @@ def report(trials: Sequence[Trial], *, seed: int) -> str:
         f"passes if all its processes are gone within {SECONDS_TO_END:g} s (in which they compute "
         "or sleep; waiting for a processor does not count), the output was untouched or whole "
         "after the kill, and the second run ends with the files of an undisturbed run, bit for "
-        "bit, and no hidden file. A traceback is a fault, but for Python's own of a worker that was "
-        "just starting when SIGKILL ended its command. Six synthetic patients; two files of small "
-        "weights.",
+        "bit, and no hidden file. A traceback is a fault, but for Python's own of a worker that "
+        "was just starting when SIGKILL ended its command. Six synthetic patients; two files of "
+        "small weights.",
         "",
         f"| command | {' | '.join(sign.name for sign in SIGNALS)} | faults |",
         f"|---|{'---:|' * (len(SIGNALS) + 1)}",
