@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,6 +18,7 @@ from nnunetv2_s2ca.checkpoints.manifest import checksum
 from nnunetv2_s2ca.core.errors import UserError
 from nnunetv2_s2ca.core.files import read_json, whole_file
 from nnunetv2_s2ca.core.folders import check_apart
+from nnunetv2_s2ca.core.signals import signals_held
 from nnunetv2_s2ca.models.archive import seal
 from nnunetv2_s2ca.models.card import README, card_text, make_card
 from nnunetv2_s2ca.models.checkpoint import for_prediction, read_checkpoint
@@ -150,7 +152,9 @@ def _zip(folder: Path, target: Path, top: str) -> None:
             stored = path.suffix == ".pth"
             entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
             entry.file_size = path.stat().st_size
-            with path.open("rb") as source, archive.open(entry, "w") as file:
+            with path.open("rb") as source, ExitStack() as opened:
+                with signals_held():  # an entry that is half open could not be closed
+                    file = opened.enter_context(archive.open(entry, "w"))
                 while piece := source.read(2**20):
                     file.write(piece)
 

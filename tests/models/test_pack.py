@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import stat
 import tempfile
 import zipfile
@@ -164,6 +165,21 @@ def test_training_files_are_not_named_in_the_file(tmp_path, place):
 def test_equal_models_make_equal_files(tmp_path, model, packed):
     nnunetv2_s2ca.pack_model(model, tmp_path / "again.zip", edition="brats2019")
     assert (tmp_path / "again.zip").read_bytes() == packed.read_bytes()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs signals of POSIX")
+def test_interrupted_while_it_opens_an_entry_it_leaves_no_file(tmp_path, model, monkeypatch):
+    start = zipfile._get_compressor
+
+    def interrupted(*args):
+        monkeypatch.undo()
+        signal.raise_signal(signal.SIGINT)
+        return start(*args)
+
+    monkeypatch.setattr(zipfile, "_get_compressor", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        nnunetv2_s2ca.pack_model(model, tmp_path / "model.zip")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_flipped_byte_anywhere_is_refused(tmp_path, packed):
