@@ -39,16 +39,18 @@ def deform_conv3d(
     """
     if fused.sampling_has_kernel(x, offset, weight):
         return fused.sample_by_kernel(x, offset, weight, attention)
-    if attention is not None:
-        offset = offset * attention
     dtype = torch.promote_types(x.dtype, torch.float32)
     convolve = fused.deform_conv if fused.sampling_is_fused(x, taps=TAPS) else deform_conv3d_formula
     with torch.autocast(x.device.type, enabled=False):
-        return convolve(x.to(dtype), offset, weight.to(dtype)).to(x.dtype)
+        return convolve(x.to(dtype), offset, weight.to(dtype), attention).to(x.dtype)
 
 
-def deform_conv3d_formula(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+def deform_conv3d_formula(
+    x: Tensor, offset: Tensor, weight: Tensor, attention: Tensor | None = None
+) -> Tensor:
     """`deform_conv3d` in plain PyTorch, all taps at once, in the dtype of x and the weight."""
+    if attention is not None:
+        offset = offset * attention
     samples = F.grid_sample(x, _grid(offset, x.dtype).flatten(1, 2), align_corners=False)
     columns = samples.unflatten(2, (TAPS, -1)).flatten(1, 2)  # (B, C · 27, H, W, D)
     return pointwise(columns, weight)

@@ -54,12 +54,28 @@ def arguments(size=(3, 4, 2), *, batch=1, spread=1.0, dtype=torch.float64):
     return x, offset, weight
 
 
+def attended_arguments(size=(3, 4, 2), *, batch=1):
+    tensors = arguments(size, batch=batch)
+    return *tensors, 0.5 + torch.rand(batch, 1, *size, dtype=torch.float64)
+
+
+def expect(x, offset, weight, attention=None):
+    """The reference's values and gradients, for a batch of one."""
+    tensors = [t.requires_grad_() for t in (x, offset, weight, attention) if t is not None]
+    moves = offset[0] if attention is None else offset[0] * attention[0]
+    out = reference(x[0], moves, weight)[None]
+    return out.detach(), torch.autograd.grad((out**2).sum(), tensors)
+
+
 @pytest.fixture(scope="module")
 def expected():
-    """The reference's values and gradients, with positions on both sides of every border."""
-    tensors = [t.requires_grad_() for t in arguments()]
-    out = reference(*(t[0] for t in tensors[:2]), tensors[2])[None]
-    return out.detach(), torch.autograd.grad((out**2).sum(), tensors)
+    """With positions on both sides of every border."""
+    return expect(*arguments())
+
+
+@pytest.fixture(scope="module")
+def expected_with_attention():
+    return expect(*attended_arguments())
 
 
 def run(path, *tensors):
@@ -72,17 +88,23 @@ def run(path, *tensors):
     "backend", ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("way", ["as_large_maps", "as small maps", "as_other_devices"])
-def test_values_and_gradients_are_the_formulas(backend, way, expected, request):
+def test_values_and_gradients_are_the_formulas(
+    backend, way, expected, expected_with_attention, request
+):
     if way != "as small maps":
         request.getfixturevalue(way)
     path = deform_conv3d
     if backend != "eager":
         torch.compiler.reset()
         path = torch.compile(deform_conv3d, backend=backend, fullgraph=True)
-    out, grads = run(path, *arguments())
-    torch.testing.assert_close(out, expected[0])
-    for got, want in zip(grads, expected[1], strict=True):
-        torch.testing.assert_close(got, want)
+    for tensors, wanted in (
+        (arguments(), expected),
+        (attended_arguments(), expected_with_attention),
+    ):
+        out, grads = run(path, *tensors)
+        torch.testing.assert_close(out, wanted[0])
+        for got, want in zip(grads, wanted[1], strict=True):
+            torch.testing.assert_close(got, want)
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])

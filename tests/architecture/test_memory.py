@@ -1,4 +1,4 @@
-"""Memory of a training step on a processor at the patch of the paper, counted without computing."""
+"""Memory of both passes on a processor at the patch of the paper, counted without computing."""
 
 from __future__ import annotations
 
@@ -24,6 +24,17 @@ def test_a_training_step_at_128_takes_no_more_memory_than_is_known():
             assert live.nbytes < 1.9e9
             sum(output.square().mean() for output in outputs).backward()
             assert live.peak < 2.1e9
+
+
+def test_a_forward_pass_at_128_takes_no_more_memory_than_is_known():
+    """The peak is in the skips: the offsets at 64³, the output of their convolution, 9 taps."""
+    network = S2CANet(4, 3, patch_size=(128, 128, 128)).eval()
+    with no_values(), torch.no_grad():
+        without_values(network, "cpu")
+        x = torch.empty(1, 4, 128, 128, 128)
+        with LiveMemory([x, *network.parameters()]) as live:
+            network(x)
+            assert live.peak < 0.62e9
 
 
 @pytest.mark.parametrize(

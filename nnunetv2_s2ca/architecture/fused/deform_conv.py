@@ -1,7 +1,7 @@
 """The deformable convolution, a few taps at a time.
 
 All 27 · C samples of a voxel never exist together: taps are added up as they are sampled, and
-sampled again in the backward pass.
+sampled again in the backward pass. Nor do all attended offsets, which would be 81 values a voxel.
 """
 
 from __future__ import annotations
@@ -26,12 +26,19 @@ TAPS_AT_ONCE = 9
 class DeformArguments(NamedTuple):
     """Arguments of the operation.
 
-    x is (B, C, H, W, D); offset (B, 3, 27, H, W, D) in voxels along H, W, D; weight (O, C, 27).
+    x is (B, C, H, W, D); offset (B, 3, 27, H, W, D) in voxels along H, W, D, in any precision;
+    weight (O, C, 27); attention (B, 1, H, W, D), by which a voxel's offsets are multiplied.
     """
 
     x: Tensor
     offset: Tensor
     weight: Tensor
+    attention: Tensor | None
+
+    def sample(self, index: int) -> DeformArguments:
+        """The arguments of one sample of the batch, without its axis."""
+        attention = None if self.attention is None else self.attention[index]
+        return DeformArguments(self.x[index], self.offset[index], self.weight, attention)
 
 
 class DeformOptions(NamedTuple):
@@ -42,26 +49,36 @@ class DeformOptions(NamedTuple):
         return 1
 
 
-def deform_conv(x: Tensor, offset: Tensor, weight: Tensor) -> Tensor:
+def deform_conv(
+    x: Tensor, offset: Tensor, weight: Tensor, attention: Tensor | None = None
+) -> Tensor:
     """`architecture.deform_conv.deform_conv3d`, whose arguments it takes, in fp32 at least."""
     arguments = DeformArguments(
         x.contiguous(),
-        offset.to(x.dtype).contiguous().unflatten(1, (3, len(TAPS))),
+        offset.contiguous().unflatten(1, (3, len(TAPS))),
         weight.unflatten(1, (-1, len(TAPS))),
+        None if attention is None else attention.to(x.dtype),
     )
     (out,) = _deform_conv(arguments, DeformOptions())
     return out.permute(0, 4, 1, 2, 3)
 
 
 def _forward(arguments: DeformArguments, options: DeformOptions) -> list[Tensor]:
-    x, offset, weight = arguments
-    out = x.new_zeros(len(x), x[0, 0].numel(), len(weight))
-    for volume, moves, sums in zip(x, offset, out, strict=True):
+    x = arguments.x
+    out = x.new_zeros(len(x), x[0, 0].numel(), len(arguments.weight))
+    for index, sums in enumerate(out):
+        sample = arguments.sample(index)
         for taps in _tap_blocks():
-            grid, _ = _grid(moves[:, taps], taps)
-            values = _sample(volume, grid)
-            sums.addmm_(values.flatten(2).flatten(0, 1).T, _block_of(weight, taps).T)
+            _add_taps(sample, taps, sums)
     return [out.unflatten(1, x.shape[2:])]
+
+
+def _add_taps(sample: DeformArguments, taps: slice, sums: Tensor) -> None:
+    """Add what some of the taps contribute to one sample's output (H · W · D, O)."""
+    grid, _ = _grid(sample, taps)
+    values = _sample(sample.x, grid)
+    del grid  # before the product, which takes memory of its own
+    sums.addmm_(values.flatten(2).flatten(0, 1).T, _block_of(sample.weight, taps).T)
 
 
 def _backward(
@@ -70,13 +87,13 @@ def _backward(
     kept: list[Tensor],
     grads: list[Tensor | None],
 ) -> DeformArguments:
-    grads_found = DeformArguments(*map(torch.zeros_like, arguments))
+    grads_found = DeformArguments(
+        *(None if value is None else torch.zeros_like(value) for value in arguments)
+    )
     (grad,) = grads
     assert grad is not None
     for index in range(len(grad)):
-        sample, found = (
-            DeformArguments(y.x[index], y.offset[index], y.weight) for y in (arguments, grads_found)
-        )
+        sample, found = arguments.sample(index), grads_found.sample(index)
         for taps in _tap_blocks():
             _add_grads(sample, taps, grad[index].flatten(0, 2), found)
     return grads_found
@@ -84,8 +101,8 @@ def _backward(
 
 def _add_grads(sample: DeformArguments, taps: slice, grad: Tensor, found: DeformArguments) -> None:
     """Add the gradients of one sample's arguments for a gradient (H · W · D, O) of its output."""
-    x, offset, weight = sample
-    grid, moving = _grid(offset[:, taps], taps)
+    x, offset, weight, attention = sample
+    grid, moving = _grid(sample, taps)
     values = _sample(x, grid)
     flat = values.flatten(2).flatten(0, 1)
     found.weight[..., taps] += (flat @ grad).unflatten(0, values.shape[:2]).permute(2, 1, 0)
@@ -96,7 +113,12 @@ def _add_grads(sample: DeformArguments, taps: slice, grad: Tensor, found: Deform
     )
     found.x.add_(grad_volumes.sum(0))
     for axis, length in enumerate(x.shape[1:]):
-        found.offset[axis, taps] = grad_grid[..., 2 - axis] * moving[axis] * (2 / length)
+        grad_moves = grad_grid[..., 2 - axis] * moving[axis] * (2 / length)
+        if attention is not None:
+            assert found.attention is not None
+            found.attention.add_((grad_moves * offset[axis, taps]).sum(0))
+            grad_moves *= attention
+        found.offset[axis, taps] = grad_moves
 
 
 def _tap_blocks() -> Iterator[slice]:
@@ -114,15 +136,18 @@ def _sample(x: Tensor, grid: Tensor) -> Tensor:
     return F.grid_sample(x.expand(len(grid), *x.shape), grid, align_corners=False)
 
 
-def _grid(offset: Tensor, taps: slice) -> tuple[Tensor, list[Tensor]]:
+def _grid(sample: DeformArguments, taps: slice) -> tuple[Tensor, list[Tensor]]:
     """Positions for `grid_sample`, (n, H, W, D, 3), and by axis where the offset moves them."""
-    size = offset.shape[2:]
-    centres = torch.tensor(TAPS[taps], dtype=offset.dtype)
+    x, offset, _, attention = sample
+    centres = torch.tensor(TAPS[taps], dtype=x.dtype)
     axes, moving = [], []
-    for axis, length in enumerate(size):
-        index = torch.arange(length, dtype=offset.dtype)
+    for axis, length in enumerate(x.shape[1:]):
+        moves = offset[axis, taps].to(x.dtype)
+        if attention is not None:
+            moves = moves * attention
+        index = torch.arange(length, dtype=x.dtype)
         index = index.reshape([-1 if other == axis else 1 for other in range(3)])
-        position = offset[axis] + (centres[:, axis].reshape(-1, 1, 1, 1) + index)
+        position = moves + (centres[:, axis].reshape(-1, 1, 1, 1) + index)
         inside = (position >= 0) & (position <= length - 1)
         position = torch.where(inside, position, position.floor())
         # voxel centres in grid_sample's coordinates, which also hold for an axis of one voxel
@@ -133,7 +158,7 @@ def _grid(offset: Tensor, taps: slice) -> tuple[Tensor, list[Tensor]]:
 
 
 def _fake(arguments: DeformArguments, options: DeformOptions) -> list[Tensor]:
-    x, _, weight = arguments
+    x, _, weight, _ = arguments
     return [x.new_empty(len(x), *x.shape[2:], len(weight))]
 
 

@@ -101,12 +101,17 @@ def test_pytorch_finds_nothing_wrong_with_the_registration():
     )
 
 
-def test_pytorch_finds_nothing_wrong_with_the_deformable_convolution():
+@pytest.mark.parametrize("attended", [0, 1])
+def test_pytorch_finds_nothing_wrong_with_the_deformable_convolution(attended):
     torch.manual_seed(0)
     x = torch.randn(2, 2, 3, 4, 2).requires_grad_()
     offset = torch.randn(2, 3, 27, 3, 4, 2).requires_grad_()
     weight = torch.randn(3, 2, 27).requires_grad_()
-    torch.library.opcheck(torch.ops.s2ca.deform_conv.default, ([x, offset, weight], [1, 1, 1], []))
+    attention = [torch.rand(2, 1, 3, 4, 2).requires_grad_()] * attended
+    torch.library.opcheck(
+        torch.ops.s2ca.deform_conv.default,
+        ([x, offset, weight, *attention], [1, 1, 1, attended], []),
+    )
 
 
 def test_operations_are_watched_from_inside():
