@@ -13,26 +13,31 @@ import platform
 import resource
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks.gpu import run_limited
 from benchmarks.networks import BASELINE, INPUT_CHANNELS, NETWORKS
 from benchmarks.speed import RESULTS
 from nnunetv2_s2ca.architecture import fused
 from nnunetv2_s2ca.architecture.fused import choice
+from nnunetv2_s2ca.architecture.global_branch import ConvFormerBlock
+from nnunetv2_s2ca.architecture.shifted_mlp import AxialShiftBlock
 from nnunetv2_s2ca.core.files import write_text
 
 FORMULAS = "S2CA-Net, its formulas"  # as other devices compile it
-NAMES = (BASELINE, "S2CA-Net", FORMULAS, "S2CA-Net-S")
+BY_REGION = "S2CA-Net, its 2D blocks alone"  # each kind of block once, the rest eager
+NAMES = (BASELINE, "S2CA-Net", FORMULAS, BY_REGION, "S2CA-Net-S")
 LIMIT = 3600.0  # seconds for a network
 
 
 def main() -> None:
     """Measure each network in its own process, and write the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    names = [*NETWORKS, FORMULAS]
+    names = [*NETWORKS, FORMULAS, BY_REGION]
     parser.add_argument("--patch", type=int, nargs=3, default=(64, 64, 64))
     parser.add_argument("--networks", nargs="+", choices=names, default=NAMES)
     parser.add_argument("--measure", choices=names, help=argparse.SUPPRESS)
@@ -63,15 +68,21 @@ def _measure(name: str, patch: Sequence[int]) -> dict[str, float]:
     """Processor seconds of the first step without those of a later one, and of that one."""
     torch.manual_seed(0)
     if name == FORMULAS:
-        name = "S2CA-Net"
         for module in (fused, choice):
             vars(module)["on_processor"] = lambda _: False
-    network = torch.compile(NETWORKS[name](patch).train())
+    network = NETWORKS[name.split(",")[0]](patch).train()
+    if name == BY_REGION:
+        for block in network.modules():
+            if isinstance(block, ConvFormerBlock | AxialShiftBlock):
+                block.compile()
+        run: Callable[[Tensor], Any] = network
+    else:
+        run = torch.compile(network)
     x = torch.randn(1, INPUT_CHANNELS, *patch)
 
     def step() -> float:
         start = _processor_seconds()
-        sum(output.square().mean() for output in network(x)).backward()
+        sum(output.square().mean() for output in run(x)).backward()
         return _processor_seconds() - start
 
     first, later = step(), step()

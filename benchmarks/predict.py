@@ -54,7 +54,7 @@ def main() -> None:
         f"`python -m benchmarks.predict T1 T1CE T2 FLAIR --device {arguments.device}`: windows of "
         f"128³, half overlapping, all 8 mirrorings, reading and writing included; "
         f"{torch.get_num_threads()} threads, PyTorch {torch.__version__}; memory is the peak of "
-        f"all processes together.",
+        f"all processes together, what they share counted once.",
         "",
         "| network | wall time s | × | peak memory GB | × |",
         "|---|---|---|---|---|",
@@ -83,14 +83,23 @@ def _predict(model: Path, cases: Path, out: Path, device: str) -> tuple[float, f
         used = 0
         for part in [process, *process.children(recursive=True)]:
             try:
-                used += part.memory_info().rss
-            except psutil.NoSuchProcess:
+                used += _own_memory(part)
+            except psutil.Error:  # it has ended, or just ends
                 continue
         peak = max(peak, used)
         time.sleep(0.1)
     if process.returncode:
         raise SystemExit(f"nnUNetv2_predict failed with exit status {process.returncode}")
     return time.perf_counter() - start, peak / 1e9
+
+
+def _own_memory(process: psutil.Process) -> int:
+    """Bytes of a process; what it shares with others is divided among them, where that is known.
+
+    Processes that nnU-Net is just starting share all of their memory with their parent.
+    """
+    memory = process.memory_full_info()
+    return getattr(memory, "pss", memory.rss)
 
 
 def write_model(

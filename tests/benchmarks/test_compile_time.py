@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 
 import torch
 
 from benchmarks import compile_time
 from benchmarks.networks import BASELINE
+from nnunetv2_s2ca.architecture.global_branch import ConvFormerBlock
+from nnunetv2_s2ca.architecture.shifted_mlp import AxialShiftBlock
 
 
 def test_first_step_counts_without_what_a_later_one_takes(monkeypatch):
@@ -16,6 +19,13 @@ def test_first_step_counts_without_what_a_later_one_takes(monkeypatch):
     spent = iter([10.0, 110.0, 200.0, 201.5])
     monkeypatch.setattr(compile_time, "_processor_seconds", lambda: next(spent))
     assert compile_time._measure("S2CA-Net-S", (32, 32, 32)) == {"compile_s": 98.5, "step_s": 1.5}
+
+
+def test_blocks_alone_are_compiled_one_by_one(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda block: compiled.append(type(block)))
+    compile_time._measure(compile_time.BY_REGION, (16, 16, 16))
+    assert Counter(compiled) == {ConvFormerBlock: 6 + 2 + 4 + 2, AxialShiftBlock: 4}
 
 
 def test_processor_seconds_are_also_those_of_children():

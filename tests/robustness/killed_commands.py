@@ -13,6 +13,7 @@ import numpy as np
 from nnunetv2_s2ca.synthetic.brats import write_brats2019
 from tests.checkpoints import authors
 from tests.robustness.forked import Forked, fork
+from tests.segmentation import tiny_model
 
 # a command that is killed has workers; to be given again, it needs none
 TWO_PROCESSES, ONE_PROCESS = ("-np", 2), ("-np", 1)
@@ -30,6 +31,7 @@ class Command:
         place: The folder that it writes into; nothing else is there.
         environment: nnU-Net's folders.
         before: What `place` holds before; nothing if None.
+        one_by_one: Its outputs appear one after the other, each of them whole.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Command:
     again: Sequence[object] = ()
     environment: dict[str, str] = field(default_factory=dict)
     before: Path | None = None
+    one_by_one: bool = False
 
     @property
     def log(self) -> Path:
@@ -88,6 +91,8 @@ def on_images(folder: Path) -> list[Command]:
     output = ("-o", to["evaluate"] / "out")
     shown = (predictions, "--ref", dataset / "labelsTr", "--images", dataset / "imagesTr")
     report, view = ("report", *shown), ("view", *shown)
+    preprocessed = work / "splits"
+    with_folds = folders | {"nnUNet_preprocessed": str(preprocessed)}
     commands = [
         Command("convert", convert, to["convert"], environment=converting(to["convert"])),
         Command(
@@ -103,7 +108,11 @@ def on_images(folder: Path) -> list[Command]:
         Command("report", (*report, "-o", to["report"] / "out.html"), to["report"]),
     ]
     commands = [replace(command, killed=TWO_PROCESSES, again=ONE_PROCESS) for command in commands]
-    return [*commands, Command("view", (*view, "--static", to["view"] / "out.html"), to["view"])]
+    return [
+        *commands,
+        Command("view", (*view, "--static", to["view"] / "out.html"), to["view"]),
+        Command("splits", ("splits", "-d", 43), preprocessed, environment=with_folds),
+    ]
 
 
 def on_checkpoints(folder: Path) -> list[Command]:
@@ -154,6 +163,32 @@ def on_models(folder: Path) -> list[Command]:
             before=old_model,
         ),
         Command("container", (*container, to["container"] / "out"), to["container"]),
+    ]
+
+
+def on_patients(folder: Path) -> list[Command]:
+    """Commands that segment three patients with a small model of two folds."""
+    source, one, many = (folder / name for name in ("patients", "segment", "segment_many"))
+    patients = write_brats2019(source, patients=3, seed=2, spacing=tiny_model.SPACING)
+    model = tiny_model.write_model(folder / "models")
+    environment = {"nnUNet_extTrainer": str(tiny_model.provide_trainer(folder))}
+    scans = [
+        part
+        for name in ("t1", "t1ce", "t2", "flair")
+        for part in (f"--{name}", patients[0] / f"{patients[0].name}_{name}.nii.gz")
+    ]
+    predict = ("segment", "-m", model, "-device", "cpu")
+    return [
+        Command(
+            "segment", (*predict, *scans, "-o", one / "out.nii.gz"), one, environment=environment
+        ),
+        Command(
+            "segment -i",
+            (*predict, "-i", source, "-o", many / "out", "--continue_prediction"),
+            many,
+            environment=environment,
+            one_by_one=True,
+        ),
     ]
 
 

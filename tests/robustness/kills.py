@@ -27,7 +27,13 @@ from pathlib import Path
 import torch
 
 from tests.robustness.forked import HANGS, SECONDS_TO_END, Forked, import_all
-from tests.robustness.killed_commands import Command, on_checkpoints, on_images, on_models
+from tests.robustness.killed_commands import (
+    Command,
+    on_checkpoints,
+    on_images,
+    on_models,
+    on_patients,
+)
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 RESULTS = Path(__file__).parents[2] / "results" / "robustness.md"
@@ -162,11 +168,11 @@ def report(trials: Sequence[Trial], *, seed: int) -> str:
         f"`python -m tests.robustness.kills --kills {len(trials)} --seed {seed}`: each command is "
         "killed at a random moment of its work, with two workers, and given again, without. It "
         f"passes if all its processes are gone within {SECONDS_TO_END:g} s (in which they compute "
-        "or sleep; waiting for a processor does not count), the output was untouched or whole "
-        "after the kill, and the second run ends with the files of an undisturbed run, bit for "
-        "bit, and no hidden file. A traceback is a fault, but for Python's own of a worker that "
-        "was just starting when SIGKILL ended its command. Six synthetic patients; two files of "
-        "small weights.",
+        "or sleep; waiting for a processor does not count), the output (of `segment -i`, each "
+        "file) was untouched or whole after the kill, and the second run ends with the files of "
+        "an undisturbed run, bit for bit, and no hidden file. A traceback is a fault, but for "
+        "Python's own of a worker that was just starting when SIGKILL ended its command. Six "
+        "synthetic patients; two files of small weights; a small model.",
         "",
         f"| command | {' | '.join(sign.name for sign in SIGNALS)} | faults |",
         f"|---|{'---:|' * (len(SIGNALS) + 1)}",
@@ -200,7 +206,10 @@ def _faults(
     if "Traceback" in text:
         faults["traceback"] = text
     after = _visible(_files(command.place))
-    if after not in (before, undisturbed.files) and not _kept_aside(command.place, before):
+    whole = after in (before, undisturbed.files) or (
+        command.one_by_one and after.items() <= undisturbed.files.items()
+    )
+    if not whole and not _kept_aside(command.place, before):
         faults["half an output, or loss"] = ", ".join(sorted(after))
     return faults | _faults_of_second_run(command, undisturbed)
 
@@ -278,7 +287,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         commands = [
             command
-            for make in (on_images, on_checkpoints, on_models)
+            for make in (on_images, on_checkpoints, on_models, on_patients)
             for command in make(Path(folder))
             if not args.only or command.name in args.only
         ]

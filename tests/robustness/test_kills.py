@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.slow
 def test_killed_commands_end_well_when_given_again(tmp_path):
     report = tmp_path / "report.md"
-    only = ("convert --overwrite", "export", "evaluate", "report", "model pack --overwrite")
+    only = ("convert --overwrite", "evaluate", "report", "model pack --overwrite", "segment -i")
     # a process of its own, since copies of one with threads may hang
     program = (sys.executable, "-m", "tests.robustness.kills", "--kills", "15")
     done = subprocess.run(
