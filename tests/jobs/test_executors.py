@@ -13,7 +13,7 @@ import pytest
 from nnunetv2_s2ca.cli import main
 from nnunetv2_s2ca.jobs.folds import FoldState, Model, fold_state
 from tests.jobs.conftest import DATASET
-from tests.waiting import wait_for
+from tests.waiting import lives, wait_for
 
 # sbatch runs the tasks of the array at once; `scontrol requeue` runs one again once it has ended
 COMMANDS = {
@@ -89,4 +89,4 @@ def test_a_job_that_slurm_warns_of_its_limit_is_queued_again_and_goes_on(nnunet,
     model = Model(DATASET, "3d_fullres", trainer)
     wait_for(lambda: fold_state(model.fold(0)) is FoldState.FINISHED)
     assert [call["arguments"][-1] for call in calls()] == ["--npz", "--c"]
-    assert not training.is_running()
+    assert not lives(training.pid)
